@@ -1,0 +1,2 @@
+"""Presence that can be trusted."""
+__version__ = "0.1.0"
