@@ -1,0 +1,88 @@
+"""What the ledger reports: frozen facts, queued and drained, for watchers, logs, metrics and the timeline."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from stillhere.core.record import Shown, ShownMember
+from stillhere.core.words import Cause, RoomName, SessionId, TabId, UserId
+
+
+class Change(StrEnum):
+    """What kind of transition watchers see."""
+
+    ONLINE = "PRESENCE_ONLINE"
+    OFFLINE = "PRESENCE_OFFLINE"
+    UPDATED = "PRESENCE_UPDATED"
+    JOINED = "ROOM_JOINED"
+    LEFT = "ROOM_LEFT"
+    MEMBER = "ROOM_UPDATED"
+
+
+class Transition(msgspec.Struct, frozen=True, array_like=True, tag="t"):
+    """A change that watchers can see. Its version is its place in the log."""
+
+    user: UserId
+    change: Change
+    version: int
+    at: float
+    cause: str
+    """A :class:`Cause`, or ``connection_open``, ``state``, ``room``, ``invisible``."""
+    shown: Shown | None = None
+    """Of the user; None in a room's transition."""
+    room: RoomName | None = None
+    member: ShownMember | None = None
+    """Of the user in the room; None when they left."""
+    connections: int = 0
+    """``activeConnectionsForUser`` after the change."""
+
+
+class GraceStarted(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """The last active connection ended; the user is held."""
+
+    user: UserId
+    at: float
+    cause: Cause
+    window: float
+    ended_at: float
+
+
+class GraceCancelled(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+    """A connection came in time, or a departure ended the window early (then ``by`` is its cause)."""
+
+    user: UserId
+    at: float
+    cause: Cause
+    gap: float
+    """Seconds since the last connection had ended."""
+    by: str = "connection_open"
+
+
+class GraceExpired(msgspec.Struct, frozen=True, array_like=True, tag="x"):
+    """The window ran out without a connection."""
+
+    user: UserId
+    at: float
+    cause: Cause
+    ghost: float
+    """Seconds during which the user was shown although the last connection had ended."""
+
+
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """A tab or session that had gone without a word is back."""
+
+    user: UserId
+    at: float
+    tab: TabId
+    session: SessionId
+    cause: Cause
+    """Of its end."""
+    gap: float
+    """Seconds between the end and the return."""
+    false_offline: bool
+    """An OFFLINE had been shown in between, within the horizon."""
+
+
+Event = Transition | GraceStarted | GraceCancelled | GraceExpired | Returned

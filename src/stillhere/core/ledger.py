@@ -1,0 +1,405 @@
+"""The ledger: who is present, decided in one place.
+
+Nodes hand in contributions; the ledger merges them, opens and ends windows, decides transitions, numbers them and
+keeps leases. It is pure: the store's own time comes in as ``now``, events go out through :meth:`Ledger.take_events`,
+and :meth:`Ledger.next_deadline` says when :meth:`Ledger.sweep` has something to do.
+
+A presence key moves through three phases::
+
+    OFFLINE --opened--> ONLINE --last active ended--> HELD --opened--> ONLINE       (watchers see nothing)
+                          ^                             |--deadline, upgrade in flight--> HELD until its outcome
+                          |                             |--deadline--> OFFLINE
+                          '--bye, kick or revocation of the last--> OFFLINE at once
+
+Rules that are not obvious, each found the hard way by simulation:
+
+* The **longest pending window wins**, and a reconnect does not shorten it: a tab that closes with a short window, or a
+  departure with none, must not cancel the long window of another tab.
+* One writer per element, whole states, revisions: repeated and late contributions do no harm.
+* A window is measured from the end of the connection (``ended ago``), not from the arrival of the news.
+* Versions are places in the log, so that they stay in order although the record of a user may be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from stillhere.core.clock import ClockLimits, StoreClock
+from stillhere.core.deadlines import Deadlines
+from stillhere.core.events import Change, Event
+from stillhere.core.publish import publish
+from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Ending, Record, Share, Shown
+from stillhere.core.windows import (
+    PHASES,
+    end_connection,
+    enter_window,
+    forget_room,
+    leave_window,
+    note_return,
+    situation,
+)
+from stillhere.core.words import Cause, ConnectionId, Incarnation, Phase, RoomName, UserId
+
+
+class Answer(StrEnum):
+    """How the ledger answers an operation."""
+
+    OK = "OK"
+    FENCED = "FENCED"
+    """The incarnation has no lease, or a newer connection of it has spoken: it must come as a new incarnation."""
+    NO_EPOCH = "NO_EPOCH"
+    """The store is empty; say ``hello`` first."""
+    HOLD = "HOLD"
+    """Nothing expires at the moment."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much is remembered, and for how long."""
+
+    false_offline_horizon: float = 30.0
+    """Seconds after an OFFLINE within which a return makes it a false one."""
+    remember: float = 7 * 86400.0
+    """Seconds for which a user who is offline is known."""
+    known_users: int = 1_000_000
+    """How many such users at most."""
+    clock: ClockLimits = ClockLimits()
+
+
+class LedgerState(msgspec.Struct, array_like=True):
+    """All of the ledger that is not a record; small, and written with every change."""
+
+    epoch: int = 0
+    seq: int = 0
+    run: str = ""
+    clock: StoreClock = msgspec.field(default_factory=StoreClock)
+    leases: dict[Incarnation, float] = {}
+    channels: dict[Incarnation, int] = {}
+    heard: dict[Incarnation, float] = {}
+    """When an incarnation last wrote, Unix time."""
+    dead: dict[Incarnation, Cause] = {}
+    """Incarnations to be reaped, and the cause of their connections' end."""
+
+
+class Ledger:
+    """The rules over the records of one partition."""
+
+    def __init__(self, limits: Limits | None = None, state: LedgerState | None = None) -> None:
+        """Start empty, or from a stored state (then :meth:`load` the records)."""
+        self.limits = limits or Limits()
+        self.state = state or LedgerState()
+        self.records: dict[UserId, Record] = {}
+        self.rooms: dict[RoomName, set[UserId]] = {}
+        self.holders: dict[Incarnation, set[UserId]] = {}
+        self._deadlines: Deadlines[UserId] = Deadlines()
+        self._departed: OrderedDict[UserId, float] = OrderedDict()
+        self._events: list[Event] = []
+        self._dirty: dict[UserId, None] = {}
+        self._inherited: list[tuple[UserId, ConnectionSummary]] = []
+
+    # -- what comes out -----------------------------------------------------------------------------------------
+
+    def take_events(self) -> list[Event]:
+        """Drain what happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def take_dirty(self) -> list[tuple[UserId, Record | None]]:
+        """Drain the records that changed since the last call; None for one that was forgotten."""
+        dirty, self._dirty = self._dirty, {}
+        return [(user, self.records.get(user)) for user in dirty]
+
+    def take_inherited(self) -> list[tuple[UserId, ConnectionSummary]]:
+        """Drain the connections that took over their tab's availability or metadata: their node wants to know."""
+        inherited, self._inherited = self._inherited, []
+        return inherited
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`sweep` has something to do next, in seconds from the last tick; None for never."""
+        clock = self.state.clock
+        ats = [at for at in (self._deadlines.next(), *self.state.leases.values()) if at is not None]
+        if not ats:
+            return None
+        return max(min(ats), clock.hold_until) - clock.value
+
+    @property
+    def windows_pending(self) -> int:
+        """How many users have a window, running or covered by a connection."""
+        return len(self._deadlines)
+
+    # -- nodes --------------------------------------------------------------------------------------------------
+
+    def hello(self, now: float, run: str, known_epoch: int = 0, nonce: int = 0) -> None:
+        """A node's connection to the store begins.
+
+        Args:
+            now: the store's own time, Unix seconds.
+            run: identifies the store's process; a new one starts a new epoch, since writes may have been lost.
+            known_epoch: the highest epoch the node has seen.
+            nonce: 10 random bits.
+        """
+        state = self.state
+        self._tick(now)
+        if state.run != run:
+            state.run = run
+            state.epoch = (max(state.epoch, known_epoch, round(now * 1000) * 1024) // 1024 + 1) * 1024 + nonce
+            clock = state.clock
+            clock.hold_until = max(clock.hold_until, clock.value + self.limits.clock.recovery_hold)
+
+    def join(self, now: float, incarnation: Incarnation, channel: int, lease: float) -> Answer:
+        """Give an incarnation its lease, in seconds."""
+        if not self.state.run:
+            return Answer.NO_EPOCH
+        self._tick(now)
+        if incarnation in self.state.dead:
+            return Answer.FENCED
+        self.state.leases[incarnation] = self.state.clock.value + lease
+        self.state.channels[incarnation] = channel
+        self.state.heard[incarnation] = now
+        return Answer.OK
+
+    def beat(self, now: float, incarnation: Incarnation, channel: int, lease: float) -> Answer:
+        """Renew the lease."""
+        answer = self._admit(now, incarnation, channel)
+        if answer is Answer.OK:
+            self.state.leases[incarnation] = self.state.clock.value + lease
+        return answer
+
+    def retire(self, now: float, incarnation: Incarnation, cause: Cause = Cause.NODE_LOST) -> None:
+        """Declare an incarnation dead; :meth:`reap` ends its connections."""
+        self._tick(now)
+        self.state.leases.pop(incarnation, None)
+        self.state.channels.pop(incarnation, None)
+        self.state.dead[incarnation] = cause
+
+    def reap(self, now: float, incarnation: Incarnation, window: float, limit: int = 200) -> int:
+        """End connections of a dead incarnation.
+
+        Args:
+            window: seconds for which each of its users is held from now on.
+            limit: users per call.
+
+        Returns:
+            How many users were drained; fewer than ``limit`` when the incarnation is done with.
+        """
+        self._tick(now)
+        cause = self.state.dead.get(incarnation)
+        if cause is None:
+            return 0
+        held = self.holders.get(incarnation, set())
+        ended_at = min(self.state.heard.get(incarnation, now), now)
+        users = sorted(held)[:limit]
+        for user in users:
+            record = self.records[user]
+            share = record.shares[incarnation]
+            endings = tuple(
+                Ending(c.id, c.session, c.tab, cause, window, 0.0) for c in share.connections if c.ready.active
+            )
+            self._merge(record, incarnation, Contribution(user, share.revision + 1, (), endings), now, ended_at)
+        if not self.holders.get(incarnation):
+            self.holders.pop(incarnation, None)
+            self.state.dead.pop(incarnation)
+            self.state.heard.pop(incarnation, None)
+        return len(users)
+
+    # -- contributions ------------------------------------------------------------------------------------------
+
+    def put(self, now: float, incarnation: Incarnation, channel: int, contributions: Iterable[Contribution]) -> Answer:
+        """Merge what a node has of some users. Stale revisions are ignored."""
+        answer = self._admit(now, incarnation, channel)
+        if answer is Answer.OK:
+            for contribution in contributions:
+                record = self.records.get(contribution.user)
+                if record is None:
+                    record = self.records[contribution.user] = Record(contribution.user)
+                share = record.shares.get(incarnation)
+                if share is None or share.revision < contribution.revision:
+                    self._merge(record, incarnation, contribution, now)
+        return answer
+
+    def sweep(self, now: float, limit: int = 1000) -> Answer:
+        """Fire the deadlines that have come and find the leases that ran out.
+
+        Args:
+            limit: users per call; call again while :meth:`next_deadline` is not positive.
+        """
+        if not self.state.run:
+            return Answer.NO_EPOCH
+        value = self._tick(now)
+        if self.state.clock.on_hold:
+            return Answer.HOLD
+        for incarnation in [inc for inc, at in self.state.leases.items() if at <= value]:
+            self.retire(now, incarnation)
+        for user in list(self._deadlines.due(value, limit)):
+            record = self.records[user]
+            ended = [hold for hold in record.holds.values() if hold.deadline <= value]
+            for hold in ended:
+                del record.holds[hold.connection.tab]
+            self._settle(record, now, max(ended, key=lambda hold: hold.deadline).cause)
+        self._forget(now)
+        return Answer.OK
+
+    def hold_everyone(self, now: float, cause: Cause, window: float) -> None:
+        """After a restart: whoever is in a window gets at least ``window`` seconds from now to come back."""
+        deadline = self._tick(now) + window
+        for record in self.records.values():
+            for tab, hold in record.holds.items():
+                if hold.deadline < deadline:
+                    record.holds[tab] = msgspec.structs.replace(hold, cause=cause, window=window, deadline=deadline)
+            if record.holds:
+                self._settle(record, now, None)
+
+    def load(self, records: Iterable[Record]) -> None:
+        """Take stored records; only for a ledger that is empty."""
+        departed: list[tuple[float, UserId]] = []
+        for record in records:
+            self.records[record.user] = record
+            for room in record.members:
+                self.rooms.setdefault(room, set()).add(record.user)
+            for incarnation in record.shares:
+                self.holders.setdefault(incarnation, set()).add(record.user)
+            self._watch_deadline(record)
+            if record.phase is Phase.OFFLINE and not record.shares:
+                departed.append((record.offline_at, record.user))
+        self._departed = OrderedDict((user, at) for at, user in sorted(departed))
+
+    def shown(self, user: UserId) -> Shown:
+        """What a watcher is shown of a user; changes nothing."""
+        record = self.records.get(user)
+        return NOBODY if record is None else record.shown
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> float:
+        return self.state.clock.tick(now, self.limits.clock)
+
+    def _admit(self, now: float, incarnation: Incarnation, channel: int) -> Answer:
+        """R2, the fence: zombies and requests of an older connection change nothing."""
+        state = self.state
+        if not state.run:
+            return Answer.NO_EPOCH
+        self._tick(now)
+        if incarnation not in state.leases or state.channels.get(incarnation, 0) > channel:
+            return Answer.FENCED
+        state.heard[incarnation] = now
+        return Answer.OK
+
+    def _merge(
+        self,
+        record: Record,
+        incarnation: Incarnation,
+        told: Contribution,
+        now: float,
+        ended_at: float | None = None,
+    ) -> None:
+        """Put a contribution in the place of the incarnation's former one and settle the record."""
+        share = record.shares.get(incarnation)
+        before = {c.id: c for c in share.connections} if share else {}
+        connections = tuple(self._inherit(record, before, c) for c in told.connections)
+        arrived = [c for c in connections if c.ready.active and not _was_active(before, c)]
+        if connections:
+            record.shares[incarnation] = Share(told.revision, connections)
+            self.holders.setdefault(incarnation, set()).add(record.user)
+        else:
+            record.shares.pop(incarnation, None)
+            if (held := self.holders.get(incarnation)) is not None:
+                held.discard(record.user)
+        cause: str | None = None
+        for ending in told.endings:
+            since = now - ending.ago if ended_at is None else ended_at
+            cause = end_connection(record, ending, before.get(ending.connection), since, self.state.clock.value)
+        for leave in told.leaves:
+            forget_room(record, leave)
+        for c in arrived:
+            self._report(note_return(record, c, now, self.limits.false_offline_horizon))
+        self._settle(record, now, cause or ("connection_open" if arrived else None))
+
+    def _inherit(
+        self, record: Record, before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary
+    ) -> ConnectionSummary:
+        """A tab keeps its availability and metadata across reconnects until the new connection states its own."""
+        if c.availability is not None and c.meta is not None:
+            return c
+        same = before.get(c.id)
+        if same is None:
+            if (hold := record.holds.get(c.tab)) is not None:
+                same = hold.connection
+            else:
+                same = next((o for _, o in record.connections() if o.tab == c.tab and o.id != c.id), None)
+        if same is None or (same.availability is None and same.meta is None):
+            return c
+        c = msgspec.structs.replace(
+            c,
+            availability=same.availability if c.availability is None else c.availability,
+            meta=same.meta if c.meta is None else c.meta,
+        )
+        if c.id not in before:
+            self._inherited.append((record.user, c))
+        return c
+
+    def _settle(self, record: Record, now: float, cause: str | None) -> None:
+        """Bring phase, window, what is shown and the deadline in line with connections and holds."""
+        self._dirty[record.user] = None
+        before = record.phase
+        record.phase = phase = PHASES[before, situation(record)]
+        if phase is Phase.HELD:
+            self._report(enter_window(record, now, cause, self.state.clock.value))
+        elif before is Phase.HELD:
+            cause, ended = leave_window(record, now, cause)
+            self._report(ended)
+        if phase is Phase.OFFLINE and before is not Phase.OFFLINE:
+            record.offline_at = now
+        self._watch_deadline(record)
+        for transition in publish(record, now, cause or "state", self._next_version):
+            self._events.append(transition)
+            if transition.room is not None:
+                self._index(transition.room, record.user, transition.change)
+        self._keep(record)
+
+    def _report(self, event: Event | None) -> None:
+        if event is not None:
+            self._events.append(event)
+
+    def _index(self, room: RoomName, user: UserId, change: Change) -> None:
+        if change is Change.LEFT:
+            self.rooms[room].discard(user)
+            if not self.rooms[room]:
+                del self.rooms[room]
+        else:
+            self.rooms.setdefault(room, set()).add(user)
+
+    def _keep(self, record: Record) -> None:
+        """Who is offline and whom no node carries may be forgotten in time; who never was shown, at once."""
+        if record.phase is not Phase.OFFLINE or record.shares:
+            self._departed.pop(record.user, None)
+        elif not record.shown.version:
+            self._departed.pop(record.user, None)
+            del self.records[record.user]
+        elif record.user not in self._departed:
+            self._departed[record.user] = record.offline_at
+
+    def _watch_deadline(self, record: Record) -> None:
+        self._deadlines.set(record.user, min((h.deadline for h in record.holds.values()), default=None))
+
+    def _next_version(self) -> int:
+        self.state.seq += 1
+        return self.state.seq
+
+    def _forget(self, now: float) -> None:
+        """Drop users who have been offline for long, or for whom there is no room."""
+        departed = self._departed
+        while departed:
+            user, at = next(iter(departed.items()))
+            if len(departed) <= self.limits.known_users and now - at < self.limits.remember:
+                return
+            del departed[user]
+            del self.records[user]
+            self._dirty[user] = None
+
+
+def _was_active(before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary) -> bool:
+    was = before.get(c.id)
+    return was is not None and was.ready.active

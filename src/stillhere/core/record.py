@@ -1,0 +1,192 @@
+"""What the store keeps of one user, and what nodes tell it.
+
+A node writes its own **contribution**, whole and with a revision; nobody else writes that part. The store merges the
+contributions of all nodes into the **record** of the user, from which everything that is shown is computed.
+
+Instants named ``…_at`` are Unix time in seconds, for people. Deadlines are on the store clock
+(:mod:`stillhere.core.clock`), which never jumps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from stillhere.core.words import (
+    Availability,
+    Cause,
+    ConnectionId,
+    Incarnation,
+    Phase,
+    ReadyState,
+    RoomName,
+    SessionId,
+    Status,
+    TabId,
+    UserId,
+)
+
+Meta = dict[str, Any]
+"""A JSON object of the application's own."""
+
+
+class ConnectionSummary(msgspec.Struct, frozen=True, array_like=True):
+    """What a node tells of one of its connections."""
+
+    id: ConnectionId
+    session: SessionId
+    tab: TabId
+    ready: ReadyState
+    opened_at: float
+    availability: Availability | None = None
+    """None: not stated on this connection, so the tab's last one holds."""
+    meta: Meta | None = None
+    info: Meta | None = None
+    rooms: dict[RoomName, Meta] | None = None
+    client: str = ""
+
+
+class Ending(msgspec.Struct, frozen=True, array_like=True):
+    """One active connection ended, and for how long its user is to be held for it."""
+
+    connection: ConnectionId
+    session: SessionId
+    tab: TabId
+    cause: Cause
+    window: float
+    """Seconds, counted from the end itself; 0 for none."""
+    ago: float
+    """Seconds since the end when the contribution was built: a delay on the way to the store extends nothing."""
+    code: int = 0
+    """The close code, 0 where there was none."""
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True):
+    """A tab left a room on purpose: no window keeps it there."""
+
+    tab: TabId
+    room: RoomName
+
+
+class Contribution(msgspec.Struct, frozen=True, array_like=True):
+    """All that a node has of one user, at one revision."""
+
+    user: UserId
+    revision: int
+    """Grows with every change; the store ignores what is not newer than what it has."""
+    connections: tuple[ConnectionSummary, ...] = ()
+    endings: tuple[Ending, ...] = ()
+    """In order; those that the store acknowledged are not repeated."""
+    leaves: tuple[Leave, ...] = ()
+
+
+class Hold(msgspec.Struct, frozen=True, array_like=True):
+    """A tab whose connection ended and that may come back: a pending grace window."""
+
+    connection: ConnectionSummary
+    """As it last was; it goes on counting for what is shown."""
+    cause: Cause
+    since: float
+    """When the connection ended, Unix time."""
+    window: float
+    deadline: float
+    """On the store clock."""
+
+
+class Grace(msgspec.Struct, frozen=True, array_like=True):
+    """The window that a user without an active connection is in: of all pending ones, the longest."""
+
+    cause: Cause
+    started_at: float
+    window: float
+    deadline: float
+    """On the store clock."""
+
+
+class Gone(msgspec.Struct, frozen=True, array_like=True):
+    """A tab that went without saying so: what a reconnect is compared with."""
+
+    tab: TabId
+    session: SessionId
+    cause: Cause
+    ended_at: float
+    window: float
+
+
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """What a watcher is shown of a user."""
+
+    status: Status
+    version: int
+    changed_at: float
+    last_seen_at: float | None = None
+    info: Meta | None = None
+    meta: Meta | None = None
+
+    def looks_like(self, other: Shown) -> bool:
+        """Whether a watcher could tell the two apart, versions and times of change aside."""
+        return (
+            self.status is other.status
+            and self.meta == other.meta
+            and self.info == other.info
+            and self.last_seen_at == other.last_seen_at
+        )
+
+
+NOBODY = Shown(Status.OFFLINE, 0, 0.0)
+"""What is shown of a user of whom nothing is known, and of one whom the watcher may not see."""
+
+
+class ShownMember(msgspec.Struct, frozen=True, array_like=True):
+    """What is shown of a user in a room."""
+
+    status: Status
+    version: int
+    joined_at: float
+    info: Meta | None = None
+    metas: tuple[tuple[ConnectionId, Meta], ...] = ()
+
+    def looks_like(self, other: ShownMember) -> bool:
+        """Whether a watcher could tell the two apart, versions aside."""
+        return self.status is other.status and self.metas == other.metas and self.info == other.info
+
+
+class Share(msgspec.Struct, array_like=True):
+    """One incarnation's contribution, as stored."""
+
+    revision: int
+    connections: tuple[ConnectionSummary, ...]
+
+
+class Record(msgspec.Struct, array_like=True):
+    """All that is known of one user, for the whole installation."""
+
+    user: UserId
+    phase: Phase = Phase.OFFLINE
+    shown: Shown = NOBODY
+    shares: dict[Incarnation, Share] = {}
+    holds: dict[TabId, Hold] = {}
+    grace: Grace | None = None
+    """Set while the phase is HELD."""
+    members: dict[RoomName, ShownMember] = {}
+    """The rooms in which the user is shown."""
+    last_seen_at: float | None = None
+    """When the last connection ended, not when its window ran out."""
+    hidden_at: float | None = None
+    """When the user became invisible; what is shown as last seen from then on."""
+    gone: tuple[Gone, ...] = ()
+    offline_at: float = 0.0
+    """When the phase last became OFFLINE, Unix time."""
+
+    def connections(self) -> list[tuple[Incarnation, ConnectionSummary]]:
+        """Every connection, oldest first, with the incarnation that carries it."""
+        found = [(inc, c) for inc, share in self.shares.items() for c in share.connections]
+        if len(found) > 1:
+            found.sort(key=lambda pair: (pair[1].opened_at, pair[1].id))
+        return found
+
+    @property
+    def active_count(self) -> int:
+        """``activeConnectionCount``: counted from the set, never kept as a number."""
+        return sum(c.ready.active for share in self.shares.values() for c in share.connections)

@@ -1,0 +1,161 @@
+"""The windows of one record: what an ending opens, what a departure ends, what a return is compared with.
+
+Plain functions over a :class:`~stillhere.core.record.Record`; the ledger calls them and queues what they report.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from stillhere.core.events import GraceCancelled, GraceExpired, GraceStarted, Returned
+from stillhere.core.record import ConnectionSummary, Ending, Gone, Grace, Hold, Leave, Record
+from stillhere.core.words import FINAL_CAUSES, Cause, Phase, ReadyState
+
+_ENDS_EVERYTHING = (Cause.KICKED, Cause.REVOKED)
+_CAUSES = frozenset(Cause)
+_HOLDS_MAX = 64
+_GONE_MAX = 16
+
+
+class Situation(StrEnum):
+    """What the connections and windows of a key amount to."""
+
+    OPENED = "a connection is active"
+    PENDING = "none active, window pending"
+    IN_FLIGHT = "none active, upgrade in flight"
+    NOTHING = "nothing left"
+
+
+PHASES: dict[tuple[Phase, Situation], Phase] = {
+    (Phase.OFFLINE, Situation.OPENED): Phase.ONLINE,
+    (Phase.OFFLINE, Situation.PENDING): Phase.OFFLINE,
+    (Phase.OFFLINE, Situation.IN_FLIGHT): Phase.OFFLINE,
+    (Phase.OFFLINE, Situation.NOTHING): Phase.OFFLINE,
+    (Phase.ONLINE, Situation.OPENED): Phase.ONLINE,
+    (Phase.ONLINE, Situation.PENDING): Phase.HELD,
+    (Phase.ONLINE, Situation.IN_FLIGHT): Phase.HELD,
+    (Phase.ONLINE, Situation.NOTHING): Phase.OFFLINE,
+    (Phase.HELD, Situation.OPENED): Phase.ONLINE,
+    (Phase.HELD, Situation.PENDING): Phase.HELD,
+    (Phase.HELD, Situation.IN_FLIGHT): Phase.HELD,
+    (Phase.HELD, Situation.NOTHING): Phase.OFFLINE,
+}
+"""The whole machine of a presence key."""
+
+
+def situation(record: Record) -> Situation:
+    """Where a record stands."""
+    connecting = False
+    for share in record.shares.values():
+        for c in share.connections:
+            if c.ready.active:
+                return Situation.OPENED
+            connecting = connecting or c.ready is ReadyState.CONNECTING
+    if record.holds:
+        return Situation.PENDING
+    return Situation.IN_FLIGHT if connecting else Situation.NOTHING
+
+
+def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: float) -> Cause:
+    """One connection ended: note when, and open or end windows.
+
+    Args:
+        record: the user's.
+        ending: what the node reported.
+        was: the connection as last stored; None if it had never been.
+        since: when it ended, Unix time.
+        clock: the value of the store clock.
+
+    Returns:
+        The cause of the end.
+    """
+    cause = ending.cause
+    if cause in _ENDS_EVERYTHING:
+        record.holds.clear()
+    elif cause is Cause.BYE:
+        for tab in [t for t, h in record.holds.items() if h.connection.session == ending.session]:
+            del record.holds[tab]
+    if cause is not Cause.SUPERSEDED and was is not None:
+        record.last_seen_at = max(record.last_seen_at or 0.0, since)
+    if cause in FINAL_CAUSES:
+        if cause is not Cause.SUPERSEDED:
+            record.gone = tuple(g for g in record.gone if g.session != ending.session)
+        return cause
+    gone = Gone(ending.tab, ending.session, cause, since, ending.window)
+    record.gone = (*[g for g in record.gone if g.tab != ending.tab][-_GONE_MAX + 1 :], gone)
+    deadline = clock + ending.window - ending.ago
+    if deadline > clock and record.phase is not Phase.OFFLINE and was is not None:
+        _hold(record, Hold(was, cause, since, ending.window, deadline))
+    return cause
+
+
+def _hold(record: Record, hold: Hold) -> None:
+    """Of two windows of a tab the longer one stays."""
+    tab = hold.connection.tab
+    pending = record.holds.get(tab)
+    if pending is not None and pending.deadline > hold.deadline:
+        hold = msgspec.structs.replace(pending, connection=hold.connection)
+    record.holds[tab] = hold
+    if len(record.holds) > _HOLDS_MAX:
+        del record.holds[min(record.holds, key=lambda t: record.holds[t].deadline)]
+
+
+def forget_room(record: Record, leave: Leave) -> None:
+    """A tab left a room on purpose: its pending window keeps it there no longer."""
+    hold = record.holds.get(leave.tab)
+    if hold is None or not hold.connection.rooms or leave.room not in hold.connection.rooms:
+        return
+    rooms = {room: meta for room, meta in hold.connection.rooms.items() if room != leave.room}
+    connection = msgspec.structs.replace(hold.connection, rooms=rooms)
+    record.holds[leave.tab] = msgspec.structs.replace(hold, connection=connection)
+
+
+def note_return(record: Record, c: ConnectionSummary, now: float, horizon: float) -> Returned | None:
+    """Compare a new connection with what had gone: the reconnect gap, and whether an OFFLINE was a false one.
+
+    Args:
+        horizon: seconds after an OFFLINE within which a return makes it false.
+    """
+    if not record.gone:
+        return None
+    back = [g for g in record.gone if g.tab == c.tab] or [g for g in record.gone if g.session == c.session]
+    if not back:
+        return None
+    gone = back[-1]
+    record.gone = tuple(g for g in record.gone if g is not gone)
+    gap = max(0.0, now - gone.ended_at)
+    if gap > gone.window + horizon:
+        return None
+    false = record.phase is Phase.OFFLINE and now - record.offline_at <= horizon
+    return Returned(record.user, now, gone.tab, gone.session, gone.cause, gap, false)
+
+
+def enter_window(record: Record, now: float, cause: str | None, clock: float) -> GraceStarted | None:
+    """Name the window that the user is in: stamped on entry, moved only by a longer one."""
+    grace = record.grace
+    longest = max(record.holds.values(), key=lambda h: h.deadline, default=None)
+    if longest is not None:
+        record.grace = Grace(longest.cause, longest.since, longest.window, longest.deadline)
+        if grace is None:
+            return GraceStarted(record.user, now, longest.cause, longest.window, longest.since)
+    elif grace is None:  # a departure, or a window of 0, while an upgrade is in flight
+        record.grace = Grace(Cause(cause) if cause in _CAUSES else Cause.ABNORMAL, now, 0.0, clock)
+    return None
+
+
+def leave_window(record: Record, now: float, cause: str | None) -> tuple[str, GraceCancelled | GraceExpired | None]:
+    """The window ends: cancelled by a connection, ended by a departure, or run out.
+
+    Returns:
+        The cause of what follows, and what to report.
+    """
+    grace, record.grace = record.grace, None
+    assert grace is not None, "a HELD record has a window"
+    since = max(0.0, now - (record.last_seen_at or now))
+    if record.phase is Phase.ONLINE:
+        return cause or "connection_open", GraceCancelled(record.user, now, grace.cause, since)
+    if cause in FINAL_CAUSES:
+        return str(cause), GraceCancelled(record.user, now, grace.cause, since, str(cause))
+    return grace.cause, GraceExpired(record.user, now, grace.cause, since) if grace.window > 0 else None
