@@ -130,6 +130,11 @@ class Ledger:
         """How many users have a window, running or covered by a connection."""
         return len(self._deadlines)
 
+    @property
+    def users_present(self) -> int:
+        """How many users are ONLINE or HELD (or carried by a node)."""
+        return len(self.records) - len(self._departed)
+
     # -- nodes --------------------------------------------------------------------------------------------------
 
     def hello(self, now: float, run: str, known_epoch: int = 0, nonce: int = 0) -> None:

@@ -1,0 +1,273 @@
+"""A store inside the process: the ledger itself, with a hook for making its changes durable.
+
+Everything is applied to the ledger at once and on the loop; what differs between the stores built on this is when a
+change counts as acknowledged. Nothing is told to anybody, watchers included, before it is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from stillhere.core.clock import ClockLimits
+from stillhere.core.events import Event, Transition
+from stillhere.core.grace import GracePolicy
+from stillhere.core.ledger import Answer, Ledger, Limits
+from stillhere.core.record import Contribution, Record
+from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
+from stillhere.store.contract import (
+    Cursor,
+    Fenced,
+    LogPage,
+    Outcome,
+    Page,
+    RoomSnapshot,
+    Snapshot,
+    StoreStatistics,
+    TimelinePage,
+)
+
+LOG_KEPT = 20_000
+"""Transitions that can be read from memory."""
+
+_CHANNEL = 1
+_LEASE = 1e10
+"""A local store has one caller and no late requests: its word is the only one there is, however long it stalled."""
+
+
+class LocalStore:
+    """The contract over a :class:`Ledger` in memory. Subclasses override the hooks at the end."""
+
+    kind = "local"
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        policy: GracePolicy | None = None,
+        limits: Limits | None = None,
+        timeline_entries: int = 200,
+        log_kept: int = LOG_KEPT,
+    ) -> None:
+        """Prepare; nothing is opened before :meth:`start`.
+
+        Args:
+            now: the time of the store, Unix seconds; the ledger clamps its jumps.
+            policy: the windows for those whom a former run left behind.
+            limits: what is remembered.
+            timeline_entries: how many events are kept per user.
+            log_kept: how many transitions are kept in memory.
+        """
+        self._now = now
+        self.policy = policy or GracePolicy.of()
+        self.limits = limits or Limits(clock=ClockLimits())
+        self.ledger = Ledger(self.limits)
+        self._incarnation = Incarnation("")
+        self._timeline_entries = timeline_entries
+        self._timelines: dict[UserId, deque[Event]] = {}
+        self._log: deque[Transition] = deque(maxlen=log_kept)
+        self._log_kept = log_kept
+        self._published = 0
+        self._listeners: list[Callable[[], None]] = []
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self, incarnation: Incarnation, lease: float) -> None:
+        """See :meth:`Store.start`: whoever a former run left is held from now on."""
+        await self._open()
+        now = self._now()
+        ledger = self.ledger
+        ledger.hello(now, secrets.token_hex(8), nonce=secrets.randbelow(1024))
+        self._published = ledger.state.seq
+        self._end_former_run(now)
+        self._incarnation = incarnation
+        ledger.join(now, incarnation, _CHANNEL, _LEASE)
+        await self._commit()
+
+    async def stop(self) -> None:
+        """See :meth:`Store.stop`."""
+        await self._commit()
+        await self._close()
+
+    def _end_former_run(self, now: float) -> None:
+        ledger = self.ledger
+        for incarnation in {*ledger.state.leases, *ledger.holders}:
+            if incarnation not in ledger.state.dead:
+                ledger.retire(now, incarnation, Cause.NODE_LOST)
+        cause = Cause.NODE_LOST if ledger.state.dead else Cause.NODE_DRAIN
+        for incarnation in list(ledger.state.dead):
+            while ledger.reap(now, incarnation, self.policy.window(Cause.NODE_LOST)):
+                pass
+        ledger.hold_everyone(now, cause, self.policy.window(cause))
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    async def beat(self) -> Outcome:
+        """See :meth:`Store.beat`."""
+        self.ledger.beat(self._now(), self._incarnation, _CHANNEL, _LEASE)
+        return await self._outcome()
+
+    async def retire(self, incarnation: Incarnation, cause: Cause) -> None:
+        """See :meth:`Store.retire`."""
+        self.ledger.retire(self._now(), incarnation, cause)
+        await self._commit()
+
+    def put(self, contributions: Sequence[Contribution]) -> Awaitable[Outcome]:
+        """See :meth:`Store.put`. Applied at once, before the first await."""
+        answer = self.ledger.put(self._now(), self._incarnation, _CHANNEL, contributions)
+        return self._finish(answer)
+
+    async def _finish(self, answer: Answer) -> Outcome:
+        if answer is not Answer.OK:
+            raise Fenced(f"incarnation {self._incarnation!r} has no lease: {answer}")
+        return await self._outcome()
+
+    async def sweep(self) -> Outcome:
+        """See :meth:`Store.sweep`."""
+        now = self._now()
+        ledger = self.ledger
+        ledger.beat(now, self._incarnation, _CHANNEL, _LEASE)  # dates the end of a run that is killed
+        ledger.sweep(now)
+        for incarnation in list(ledger.state.dead):
+            if incarnation != self._incarnation:
+                ledger.reap(now, incarnation, self.policy.window(Cause.NODE_LOST))
+        return await self._outcome()
+
+    def next_deadline(self) -> float | None:
+        """See :meth:`Store.next_deadline`."""
+        return self.ledger.next_deadline()
+
+    async def _outcome(self) -> Outcome:
+        """Take what happened, make it durable, then tell."""
+        events = self._record(self.ledger.take_events())
+        inherited = self.ledger.take_inherited()
+        await self._commit()
+        return Outcome(events, inherited)
+
+    def _record(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            timeline = self._timelines.get(event.user)
+            if timeline is None:
+                timeline = self._timelines[event.user] = deque(maxlen=self._timeline_entries)
+            timeline.append(event)
+            if isinstance(event, Transition):
+                self._log.append(event)
+        return events
+
+    # -- reading: changes nothing -------------------------------------------------------------------------------
+
+    async def snapshot(self, users: Sequence[UserId]) -> Snapshot:
+        """See :meth:`Store.snapshot`."""
+        shown = self.ledger.shown
+        return Snapshot(await self.tip(), {user: shown(user) for user in users})
+
+    async def record(self, user: UserId) -> Record | None:
+        """See :meth:`Store.record`."""
+        return self.ledger.records.get(user)
+
+    async def room(self, room: RoomName) -> RoomSnapshot:
+        """See :meth:`Store.room`."""
+        records = self.ledger.records
+        members = {user: records[user].members[room] for user in self.ledger.rooms.get(room, ())}
+        return RoomSnapshot(await self.tip(), members)
+
+    async def rooms(self, after: str, limit: int) -> list[tuple[RoomName, int]]:
+        """See :meth:`Store.rooms`."""
+        rooms = self.ledger.rooms
+        names = heapq.nsmallest(limit, (name for name in rooms if name > after))
+        return [(name, len(rooms[name])) for name in names]
+
+    async def page(self, after: str, limit: int, prefix: str, status: Status | None) -> Page:
+        """See :meth:`Store.page`."""
+        records = self.ledger.records
+        found = heapq.nsmallest(
+            limit + 1,
+            (
+                user
+                for user, record in records.items()
+                if user > after
+                and user.startswith(prefix)
+                and record.shown.version
+                and (status is None or record.shown.status is status)
+            ),
+        )
+        more = len(found) > limit
+        found = found[:limit]
+        return Page([(user, records[user]) for user in found], found[-1] if more else None)
+
+    async def tip(self) -> Cursor:
+        """See :meth:`Store.tip`."""
+        return Cursor(self.ledger.state.epoch, self.ledger.state.seq)
+
+    async def read_log(self, after: Cursor, limit: int = 1000) -> LogPage:
+        """See :meth:`Store.read_log`."""
+        epoch = self.ledger.state.epoch
+        log = self._log
+        tip = Cursor(epoch, self._published)
+        first = log[0].version if log else self.ledger.state.seq + 1
+        if after.seq > self._published or (after.epoch != epoch and not await self._knows(after)):
+            return LogPage(epoch, (), tip, gap=True)
+        if after.seq + 1 < first and after.seq != self._published:
+            return await self._read_old(after, limit, tip)
+        entries = []
+        for entry in reversed(log):  # a reader is near the end nearly always
+            if entry.version <= after.seq:
+                break
+            if entry.version <= self._published:
+                entries.append(entry)
+        entries.reverse()
+        del entries[limit:]
+        seq = entries[-1].version if entries else after.seq
+        return LogPage(epoch, entries, Cursor(epoch, seq))
+
+    def on_news(self, callback: Callable[[], None]) -> None:
+        """See :meth:`Store.on_news`."""
+        self._listeners.append(callback)
+
+    async def timeline(self, user: UserId, after: float, before: float, limit: int) -> TimelinePage:
+        """See :meth:`Store.timeline`."""
+        entries = [e for e in self._timelines.get(user, ()) if after < e.at < before]
+        return TimelinePage(entries[:limit])
+
+    def statistics(self) -> StoreStatistics:
+        """See :meth:`Store.statistics`."""
+        ledger = self.ledger
+        return StoreStatistics(
+            kind=self.kind,
+            epoch=ledger.state.epoch,
+            seq=ledger.state.seq,
+            users_known=len(ledger.records),
+            users_present=ledger.users_present,
+            windows_pending=ledger.windows_pending,
+            rooms=len(ledger.rooms),
+        )
+
+    # -- hooks --------------------------------------------------------------------------------------------------
+
+    def _publish(self, seq: int) -> None:
+        """Everything up to ``seq`` is acknowledged: watchers may know."""
+        if seq > self._published:
+            self._published = seq
+            for listener in self._listeners:
+                listener()
+
+    async def _open(self) -> None:
+        """Open whatever keeps the changes, and load what it has."""
+
+    async def _close(self) -> None:
+        """Close it."""
+
+    async def _commit(self) -> None:
+        """Return when all that the ledger holds is durable."""
+        self.ledger.take_dirty()
+        self._publish(self.ledger.state.seq)
+
+    async def _knows(self, cursor: Cursor) -> bool:
+        """Whether the log of an earlier run reaches back to this cursor."""
+        return False
+
+    async def _read_old(self, after: Cursor, limit: int, tip: Cursor) -> LogPage:
+        """What memory no longer has."""
+        return LogPage(tip.epoch, (), tip, gap=True)
