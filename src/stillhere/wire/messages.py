@@ -1,0 +1,242 @@
+"""The messages, as types. Field names are camelCase on the wire; a reader ignores fields that it does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from stillhere.core.words import Availability
+
+RequestId = int | str | None
+"""Chosen by the client and echoed; a string has at most 64 characters."""
+
+
+class ClientMessage(msgspec.Struct, tag_field="type", rename="camel", frozen=True):
+    """Anything a client may send."""
+
+
+class Auth(ClientMessage, tag="auth"):
+    """Authenticate, or renew."""
+
+    token: str
+    id: RequestId = None
+
+
+class Watch(ClientMessage, tag="watch"):
+    """Follow users; answered by ``snapshot``."""
+
+    users: list[str]
+    id: RequestId = None
+
+
+class Unwatch(ClientMessage, tag="unwatch"):
+    """Stop following."""
+
+    users: list[str]
+    id: RequestId = None
+
+
+class Query(ClientMessage, tag="query"):
+    """One answer, no following."""
+
+    users: list[str]
+    id: RequestId = None
+
+
+class Join(ClientMessage, tag="join"):
+    """Be present in a room and follow it."""
+
+    room: str
+    meta: dict[str, Any] = {}
+    id: RequestId = None
+
+
+class Leave(ClientMessage, tag="leave"):
+    """Leave a room now, without a window."""
+
+    room: str
+    id: RequestId = None
+
+
+class State(ClientMessage, tag="state"):
+    """This connection's own state; ``meta`` is merged shallowly, null deletes a key."""
+
+    availability: Availability | None = None
+    meta: dict[str, Any] | None = None
+    id: RequestId = None
+
+
+class Bye(ClientMessage, tag="bye"):
+    """Explicit departure (log-out)."""
+
+    id: RequestId = None
+
+
+class Ping(ClientMessage, tag="ping"):
+    """For clients that cannot see protocol pings; answered by ``pong``."""
+
+    id: RequestId = None
+
+
+class Probe(ClientMessage, tag="probe"):
+    """The answer to the server's probe, sent from the page's message handler."""
+
+    n: int
+
+
+Request = Auth | Watch | Unwatch | Query | Join | Leave | State | Bye | Ping | Probe
+
+_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+class BadMessage(ValueError):
+    """A message that cannot be understood; the text says where and why."""
+
+
+def decode(message: bytes) -> Request:
+    """Read a client's message.
+
+    Args:
+        message: UTF-8 JSON.
+
+    Raises:
+        BadMessage: malformed JSON, an unknown ``type``, a missing field, a wrong type, too deep.
+    """
+    try:
+        return _decoder.decode(message)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"not a valid message: {error}") from None
+    except msgspec.DecodeError as error:
+        raise BadMessage(f"not JSON: {error}") from None
+    except RecursionError:
+        raise BadMessage("nested too deeply") from None
+
+
+class ServerMessage(msgspec.Struct, tag_field="type", rename="camel", omit_defaults=True, frozen=True):
+    """Anything the server may send."""
+
+
+class UserPresence(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """What is shown of a user; ``protocol.md`` section 1.3. Times in ms."""
+
+    user: str
+    status: str
+    epoch: str
+    version: int
+    changed_at: int
+    last_seen_at: int | None = None
+    devices: int | None = None
+    """How many tabs and devices have an active connection; only in the HTTP API."""
+    info: dict[str, Any] | None = None
+    meta: dict[str, Any] | None = None
+
+
+class MemberMeta(msgspec.Struct, rename="camel", frozen=True):
+    """What one connection says of itself in a room."""
+
+    connection_id: str
+    meta: dict[str, Any]
+
+
+class Member(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """A user in a room. Of one who left, only the first four fields are sent."""
+
+    user: str
+    status: str
+    epoch: str
+    version: int
+    joined_at: int | None = None
+    info: dict[str, Any] | None = None
+    metas: list[MemberMeta] | None = None
+
+
+class WelcomeMessage(ServerMessage, tag="welcome"):
+    """First message after authentication."""
+
+    connection_id: str
+    session_id: str
+    user: str
+    epoch: str
+    node: str
+    heartbeat_ms: int
+    server_at: int
+    expires_at: int
+    """When the token ends; renew it with ``auth`` before."""
+
+
+class Snapshot(ServerMessage, tag="snapshot"):
+    """Answer to ``watch`` and ``query``."""
+
+    users: list[UserPresence]
+    complete: bool
+    id: RequestId = None
+
+
+class Presence(ServerMessage, tag="presence"):
+    """One or more users changed; at most one entry per user, the newest."""
+
+    changes: list[UserPresence]
+
+
+class Room(ServerMessage, tag="room"):
+    """A room's state (``members``) or a change of it: apply leaves, then joins, then updates."""
+
+    room: str
+    id: RequestId = None
+    members: list[Member] | None = None
+    joins: list[Member] | None = None
+    leaves: list[Member] | None = None
+    updates: list[Member] | None = None
+
+
+class Ok(ServerMessage, tag="ok"):
+    """Done."""
+
+    id: RequestId = None
+
+
+class Pong(ServerMessage, tag="pong"):
+    """Answer to ``ping``."""
+
+    id: RequestId = None
+
+
+class ServerProbe(ServerMessage, tag="probe"):
+    """Is the page alive?"""
+
+    n: int
+
+
+class Error(ServerMessage, tag="error"):
+    """The request was refused; the connection stays unless a close follows."""
+
+    code: str
+    message: str
+    id: RequestId = None
+
+
+class Moving(ServerMessage, tag="moving"):
+    """This node is draining."""
+
+    reconnect_in_ms: int
+
+
+SERVER_MESSAGES: tuple[type[ServerMessage], ...] = (
+    WelcomeMessage,
+    Snapshot,
+    Presence,
+    Room,
+    Ok,
+    Pong,
+    ServerProbe,
+    Error,
+    Moving,
+)
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Write a message, or a part of one, as UTF-8 JSON."""
+    return _encoder.encode(message)
