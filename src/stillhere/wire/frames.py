@@ -11,7 +11,7 @@ import msgspec
 
 from stillhere.core.record import Shown, ShownMember
 from stillhere.core.words import Status
-from stillhere.wire.messages import Member, MemberMeta, RequestId, UserPresence, encode
+from stillhere.wire.messages import Member, MemberMeta, RequestId, UserPresence
 
 FRAME_BYTES = 64 * 1024
 """Longer lists are split, so that no receiver has to hold one huge frame."""

@@ -16,35 +16,35 @@ class ClientMessage(msgspec.Struct, tag_field="type", rename="camel", frozen=Tru
     """Anything a client may send."""
 
 
-class Auth(ClientMessage, tag="auth"):
+class Auth(ClientMessage, tag="auth", frozen=True):
     """Authenticate, or renew."""
 
     token: str
     id: RequestId = None
 
 
-class Watch(ClientMessage, tag="watch"):
+class Watch(ClientMessage, tag="watch", frozen=True):
     """Follow users; answered by ``snapshot``."""
 
     users: list[str]
     id: RequestId = None
 
 
-class Unwatch(ClientMessage, tag="unwatch"):
+class Unwatch(ClientMessage, tag="unwatch", frozen=True):
     """Stop following."""
 
     users: list[str]
     id: RequestId = None
 
 
-class Query(ClientMessage, tag="query"):
+class Query(ClientMessage, tag="query", frozen=True):
     """One answer, no following."""
 
     users: list[str]
     id: RequestId = None
 
 
-class Join(ClientMessage, tag="join"):
+class Join(ClientMessage, tag="join", frozen=True):
     """Be present in a room and follow it."""
 
     room: str
@@ -52,14 +52,14 @@ class Join(ClientMessage, tag="join"):
     id: RequestId = None
 
 
-class Leave(ClientMessage, tag="leave"):
+class Leave(ClientMessage, tag="leave", frozen=True):
     """Leave a room now, without a window."""
 
     room: str
     id: RequestId = None
 
 
-class State(ClientMessage, tag="state"):
+class State(ClientMessage, tag="state", frozen=True):
     """This connection's own state; ``meta`` is merged shallowly, null deletes a key."""
 
     availability: Availability | None = None
@@ -67,19 +67,19 @@ class State(ClientMessage, tag="state"):
     id: RequestId = None
 
 
-class Bye(ClientMessage, tag="bye"):
+class Bye(ClientMessage, tag="bye", frozen=True):
     """Explicit departure (log-out)."""
 
     id: RequestId = None
 
 
-class Ping(ClientMessage, tag="ping"):
+class Ping(ClientMessage, tag="ping", frozen=True):
     """For clients that cannot see protocol pings; answered by ``pong``."""
 
     id: RequestId = None
 
 
-class Probe(ClientMessage, tag="probe"):
+class Probe(ClientMessage, tag="probe", frozen=True):
     """The answer to the server's probe, sent from the page's message handler."""
 
     n: int
@@ -151,7 +151,7 @@ class Member(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     metas: list[MemberMeta] | None = None
 
 
-class WelcomeMessage(ServerMessage, tag="welcome"):
+class WelcomeMessage(ServerMessage, tag="welcome", frozen=True):
     """First message after authentication."""
 
     connection_id: str
@@ -165,7 +165,7 @@ class WelcomeMessage(ServerMessage, tag="welcome"):
     """When the token ends; renew it with ``auth`` before."""
 
 
-class Snapshot(ServerMessage, tag="snapshot"):
+class Snapshot(ServerMessage, tag="snapshot", frozen=True):
     """Answer to ``watch`` and ``query``."""
 
     users: list[UserPresence]
@@ -173,13 +173,13 @@ class Snapshot(ServerMessage, tag="snapshot"):
     id: RequestId = None
 
 
-class Presence(ServerMessage, tag="presence"):
+class Presence(ServerMessage, tag="presence", frozen=True):
     """One or more users changed; at most one entry per user, the newest."""
 
     changes: list[UserPresence]
 
 
-class Room(ServerMessage, tag="room"):
+class Room(ServerMessage, tag="room", frozen=True):
     """A room's state (``members``) or a change of it: apply leaves, then joins, then updates."""
 
     room: str
@@ -190,25 +190,25 @@ class Room(ServerMessage, tag="room"):
     updates: list[Member] | None = None
 
 
-class Ok(ServerMessage, tag="ok"):
+class Ok(ServerMessage, tag="ok", frozen=True):
     """Done."""
 
     id: RequestId = None
 
 
-class Pong(ServerMessage, tag="pong"):
+class Pong(ServerMessage, tag="pong", frozen=True):
     """Answer to ``ping``."""
 
     id: RequestId = None
 
 
-class ServerProbe(ServerMessage, tag="probe"):
+class ServerProbe(ServerMessage, tag="probe", frozen=True):
     """Is the page alive?"""
 
     n: int
 
 
-class Error(ServerMessage, tag="error"):
+class Error(ServerMessage, tag="error", frozen=True):
     """The request was refused; the connection stays unless a close follows."""
 
     code: str
@@ -216,7 +216,7 @@ class Error(ServerMessage, tag="error"):
     id: RequestId = None
 
 
-class Moving(ServerMessage, tag="moving"):
+class Moving(ServerMessage, tag="moving", frozen=True):
     """This node is draining."""
 
     reconnect_in_ms: int
