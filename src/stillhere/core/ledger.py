@@ -42,7 +42,7 @@ from stillhere.core.windows import (
     note_return,
     situation,
 )
-from stillhere.core.words import Cause, ConnectionId, Incarnation, Phase, RoomName, UserId
+from stillhere.core.words import Cause, ConnectionId, Incarnation, Phase, ReadyState, RoomName, UserId
 
 
 class Answer(StrEnum):
@@ -312,12 +312,15 @@ class Ledger:
             record.shares.pop(incarnation, None)
             if (held := self.holders.get(incarnation)) is not None:
                 held.discard(record.user)
+        for leave in told.leaves:
+            forget_room(record, leave)
         cause: str | None = None
         for ending in told.endings:
             since = now - ending.ago if ended_at is None else ended_at
-            cause = end_connection(record, ending, before.get(ending.connection), since, self.state.clock.value)
-        for leave in told.leaves:
-            forget_room(record, leave)
+            was = before.get(ending.connection)
+            if ending.last is not None:
+                was = self._inherit(record, before, ending.last)
+            cause = end_connection(record, ending, was, since, self.state.clock.value)
         for c in arrived:
             self._report(note_return(record, c, now, self.limits.false_offline_horizon))
         self._settle(record, now, cause or ("connection_open" if arrived else None))
@@ -326,14 +329,10 @@ class Ledger:
         self, record: Record, before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary
     ) -> ConnectionSummary:
         """A tab keeps its availability and metadata across reconnects until the new connection states its own."""
-        if c.availability is not None and c.meta is not None:
+        if c.ready is ReadyState.CONNECTING or (c.availability is not None and c.meta is not None):
             return c
-        same = before.get(c.id)
-        if same is None:
-            if (hold := record.holds.get(c.tab)) is not None:
-                same = hold.connection
-            else:
-                same = next((o for _, o in record.connections() if o.tab == c.tab and o.id != c.id), None)
+        arrived = not _was_active(before, c)
+        same = _predecessor(record, c) if arrived else before[c.id]
         if same is None or (same.availability is None and same.meta is None):
             return c
         c = msgspec.structs.replace(
@@ -341,7 +340,7 @@ class Ledger:
             availability=same.availability if c.availability is None else c.availability,
             meta=same.meta if c.meta is None else c.meta,
         )
-        if c.id not in before:
+        if arrived and c.ready.active:
             self._inherited.append((record.user, c))
         return c
 
@@ -403,6 +402,14 @@ class Ledger:
             del departed[user]
             del self.records[user]
             self._dirty[user] = None
+
+
+def _predecessor(record: Record, c: ConnectionSummary) -> ConnectionSummary | None:
+    """The connection of the same tab that was opened last, active or in its window."""
+    known = [o for _, o in record.connections() if o.ready.active and o.tab == c.tab]
+    if (hold := record.holds.get(c.tab)) is not None:
+        known.append(hold.connection)
+    return max(known, key=lambda o: (o.opened_at, o.id), default=None)
 
 
 def _was_active(before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary) -> bool:

@@ -60,6 +60,8 @@ class Ending(msgspec.Struct, frozen=True, array_like=True):
     """Seconds since the end when the contribution was built: a delay on the way to the store extends nothing."""
     code: int = 0
     """The close code, 0 where there was none."""
+    last: ConnectionSummary | None = None
+    """The connection as it was at its end: the store may never have seen it open. None for nobody's, as of a kick."""
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True):

@@ -129,19 +129,15 @@ class Roster:
             user,
             person.revision,
             tuple(_summary(c) for c in person.connections.values()),
-            tuple(
-                Ending(
-                    e.connection.id,
-                    e.connection.session,
-                    e.connection.tab,
-                    e.cause,
-                    self.policy.window(e.cause),
-                    max(0.0, now - e.ended_at),
-                    e.code,
-                )
-                for e in person.endings
-            ),
+            tuple(self._ending(e, now) for e in person.endings),
             tuple(leave for _, leave in person.leaves),
+        )
+
+    def _ending(self, e: Ended, now: float) -> Ending:
+        c = e.connection
+        last = _summary(c) if c.id else None
+        return Ending(
+            c.id, c.session, c.tab, e.cause, self.policy.window(e.cause), max(0.0, now - e.ended_at), e.code, last
         )
 
     def users(self) -> list[UserId]:
@@ -157,6 +153,16 @@ class Roster:
         """``activeConnectionCount`` of a user on this node."""
         person = self._people.get(user)
         return sum(c.ready.active for c in person.connections.values()) if person else 0
+
+    def revision_of(self, user: UserId) -> int:
+        """The revision of what this node has of a user now; 0 for nothing."""
+        person = self._people.get(user)
+        return person.revision if person else 0
+
+    @property
+    def user_count(self) -> int:
+        """How many users have something on this node."""
+        return len(self._people)
 
     def next_deadline(self) -> float | None:
         """When :meth:`fire` has something to do, or None."""
@@ -184,14 +190,19 @@ class Roster:
             self._touch(connection.user)
 
     def open(self, connection: Connection, now: float) -> None:
-        """The upgrade is granted: the connection is active, and supersedes older ones of its tab."""
+        """The upgrade is granted: the connection is active, and supersedes an older one of its tab.
+
+        Where a younger one of its tab is active already, this one is superseded itself.
+        """
         connection.step(Input.OPENED)
         self._deadlines.set(connection.id, None)
         self._touch(connection.user)
         for other in self.of(connection.user):
             if other.tab == connection.tab and other is not connection and other.ready.active:
-                self._end(other, Input.DEPARTED, now, Cause.SUPERSEDED)
-                self._orders.append((Order.SUPERSEDE, other))
+                # an upgrade that took long may be granted after a younger one: it then belongs to a page that is gone
+                old = other if other.opened_at <= connection.opened_at else connection
+                self._end(old, Input.DEPARTED, now, Cause.SUPERSEDED)
+                self._orders.append((Order.SUPERSEDE, old))
 
     def refuse(self, connection: Connection, now: float) -> None:
         """The upgrade failed."""
@@ -216,9 +227,10 @@ class Roster:
     def dismiss(self, user: UserId, cause: Cause, now: float) -> list[Connection]:
         """Kick or revoke a user as a whole, windows included. Returns the connections that were expelled here."""
         expelled = self.of(user)
+        told = self.active_count(user) > 0  # by the ends of connections; an upgrade that is refused tells no cause
         for connection in expelled:
             self.depart(connection, cause, now)
-        if not expelled:
+        if not told:
             person = self._people.setdefault(user, _Person())
             nobody = Connection(ConnectionId(""), user, SessionId(""), TabId(""), now)
             self._touch(user)
@@ -262,13 +274,14 @@ class Roster:
         self._touch(connection.user)
 
     def leave(self, connection: Connection, room: RoomName) -> bool:
-        """Leave a room at once. Returns whether the connection was in it."""
-        if not connection.rooms or room not in connection.rooms:
-            return False
-        connection.rooms = {r: meta for r, meta in connection.rooms.items() if r != room} or None
+        """Leave a room at once, the windows of the tab included. Returns whether the connection was in it."""
         person = self._touch(connection.user)
         person.leaves.append((person.revision, Leave(connection.tab, room)))
-        return True
+        # the windows of the tab keep it there no longer; this undoes those of which the store has not heard yet
+        for ended in person.endings:
+            if ended.connection.tab == connection.tab:
+                _forget_room(ended.connection, room)
+        return _forget_room(connection, room)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -302,6 +315,13 @@ class Roster:
             self._touch(connection.user)
         elif not person.connections:
             del self._people[connection.user]
+
+
+def _forget_room(connection: Connection, room: RoomName) -> bool:
+    if not connection.rooms or room not in connection.rooms:
+        return False
+    connection.rooms = {r: meta for r, meta in connection.rooms.items() if r != room} or None
+    return True
 
 
 def _summary(c: Connection) -> ConnectionSummary:

@@ -64,7 +64,7 @@ def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None
     Args:
         record: the user's.
         ending: what the node reported.
-        was: the connection as last stored; None if it had never been.
+        was: the connection as it last was; None if nobody's ended.
         since: when it ended, Unix time.
         clock: the value of the store clock.
 
@@ -74,8 +74,9 @@ def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None
     cause = ending.cause
     if cause in _ENDS_EVERYTHING:
         record.holds.clear()
+        record.gone = ()
     elif cause is Cause.BYE:
-        for tab in [t for t, h in record.holds.items() if h.connection.session == ending.session]:
+        for tab in [t for t, h in record.holds.items() if ending.session == h.connection.session or t == ending.tab]:
             del record.holds[tab]
     if cause is not Cause.SUPERSEDED and was is not None:
         record.last_seen_at = max(record.last_seen_at or 0.0, since)
@@ -86,17 +87,27 @@ def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None
     gone = Gone(ending.tab, ending.session, cause, since, ending.window)
     record.gone = (*[g for g in record.gone if g.tab != ending.tab][-_GONE_MAX + 1 :], gone)
     deadline = clock + ending.window - ending.ago
-    if deadline > clock and record.phase is not Phase.OFFLINE and was is not None:
+    shown = record.phase is not Phase.OFFLINE or situation(record) is Situation.OPENED
+    if deadline > clock and shown and was is not None:
         _hold(record, Hold(was, cause, since, ending.window, deadline))
     return cause
 
 
 def _hold(record: Record, hold: Hold) -> None:
-    """Of two windows of a tab the longer one stays."""
+    """Of two windows of a tab the longer one stays, for the newer connection and the rooms of both.
+
+    The rooms come back one message later than the connection: a page that is reloaded twice in a row ends a connection
+    that had not joined anything yet.
+    """
     tab = hold.connection.tab
     pending = record.holds.get(tab)
-    if pending is not None and pending.deadline > hold.deadline:
-        hold = msgspec.structs.replace(pending, connection=hold.connection)
+    if pending is not None:
+        connection = hold.connection
+        if pending.connection.rooms:
+            rooms = {**pending.connection.rooms, **(connection.rooms or {})}
+            connection = msgspec.structs.replace(connection, rooms=rooms)
+        longer = pending if pending.deadline > hold.deadline else hold
+        hold = msgspec.structs.replace(longer, connection=connection)
     record.holds[tab] = hold
     if len(record.holds) > _HOLDS_MAX:
         del record.holds[min(record.holds, key=lambda t: record.holds[t].deadline)]

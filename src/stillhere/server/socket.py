@@ -93,7 +93,10 @@ class Socket(Protocol):
 
 
 class Endpoint(Protocol):
-    """What a transport tells. Calls come in the order of the wire; after :meth:`on_lost` none comes."""
+    """What a transport tells. Calls come in the order of the wire; after :meth:`on_lost` none comes.
+
+    None but :meth:`on_full` is made from within a call of the endpoint to its socket.
+    """
 
     def on_open(self, socket: Socket) -> None:
         """The 101 is written; ``socket`` may be used from now on."""
@@ -125,6 +128,10 @@ class Endpoint(Protocol):
         Args:
             error: what the operating system said (a reset, a time-out), or None for an orderly end.
         """
+        ...
+
+    def on_full(self) -> None:
+        """The unsent bytes rose above the transport's high-water mark; may be called from within ``send``."""
         ...
 
     def on_writable(self) -> None:

@@ -67,6 +67,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What happened to users because of it: the caller logs and counts them."""
     inherited: Sequence[tuple[UserId, ConnectionSummary]] = ()
     """Connections that took over their tab's availability or metadata."""
+    cursor: Cursor = Cursor(0, 0)
+    """A place of the log that includes it."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -130,6 +132,8 @@ class Store(Protocol):
     """The contract; one suite of tests runs over all that fulfil it."""
 
     kind: str
+    applies_at_once: bool
+    """Whether :meth:`put` and :meth:`sweep` take effect in the call itself, before anything is awaited."""
 
     async def start(self, incarnation: Incarnation, lease: float) -> None:
         """Open, recover, and register the incarnation.

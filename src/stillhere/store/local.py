@@ -41,6 +41,7 @@ class LocalStore:
     """The contract over a :class:`Ledger` in memory. Subclasses override the hooks at the end."""
 
     kind = "local"
+    applies_at_once = True
 
     def __init__(
         self,
@@ -71,6 +72,8 @@ class LocalStore:
         self._log_kept = log_kept
         self._published = 0
         self._listeners: list[Callable[[], None]] = []
+        self._former_clean = False
+        self._carried = Outcome()
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -84,6 +87,7 @@ class LocalStore:
         self._end_former_run(now)
         self._incarnation = incarnation
         ledger.join(now, incarnation, _CHANNEL, _LEASE)
+        self._carried = self._take()
         await self._commit()
 
     async def stop(self) -> None:
@@ -92,13 +96,14 @@ class LocalStore:
         await self._close()
 
     def _end_former_run(self, now: float) -> None:
+        """Whoever was there, or in a window, gets the window of a stop or of a crash to come back."""
         ledger = self.ledger
-        for incarnation in {*ledger.state.leases, *ledger.holders}:
+        cause = Cause.NODE_DRAIN if self._former_clean else Cause.NODE_LOST
+        for incarnation in sorted({*ledger.state.leases, *ledger.holders}):
             if incarnation not in ledger.state.dead:
-                ledger.retire(now, incarnation, Cause.NODE_LOST)
-        cause = Cause.NODE_LOST if ledger.state.dead else Cause.NODE_DRAIN
-        for incarnation in list(ledger.state.dead):
-            while ledger.reap(now, incarnation, self.policy.window(Cause.NODE_LOST)):
+                ledger.retire(now, incarnation, cause)
+        for incarnation, why in list(ledger.state.dead.items()):
+            while ledger.reap(now, incarnation, self.policy.window(why), limit=len(ledger.records) + 1):
                 pass
         ledger.hold_everyone(now, cause, self.policy.window(cause))
 
@@ -106,8 +111,7 @@ class LocalStore:
 
     async def beat(self) -> Outcome:
         """See :meth:`Store.beat`."""
-        self.ledger.beat(self._now(), self._incarnation, _CHANNEL, _LEASE)
-        return await self._outcome()
+        return await self._finish(self.ledger.beat(self._now(), self._incarnation, _CHANNEL, _LEASE))
 
     async def retire(self, incarnation: Incarnation, cause: Cause) -> None:
         """See :meth:`Store.retire`."""
@@ -119,10 +123,19 @@ class LocalStore:
         answer = self.ledger.put(self._now(), self._incarnation, _CHANNEL, contributions)
         return self._finish(answer)
 
-    async def _finish(self, answer: Answer) -> Outcome:
+    def _finish(self, answer: Answer) -> Awaitable[Outcome]:
+        """Take what happened before anything else can; the awaitable is done when it is durable."""
+        return self._acknowledge(answer, self._take())
+
+    async def _acknowledge(self, answer: Answer, outcome: Outcome) -> Outcome:
         if answer is not Answer.OK:
             raise Fenced(f"incarnation {self._incarnation!r} has no lease: {answer}")
-        return await self._outcome()
+        try:
+            await self._commit()
+        except BaseException:
+            self._carry(outcome)
+            raise
+        return outcome
 
     async def sweep(self) -> Outcome:
         """See :meth:`Store.sweep`."""
@@ -133,28 +146,31 @@ class LocalStore:
         for incarnation in list(ledger.state.dead):
             if incarnation != self._incarnation:
                 ledger.reap(now, incarnation, self.policy.window(Cause.NODE_LOST))
-        return await self._outcome()
+        return await self._finish(Answer.OK)
 
     def next_deadline(self) -> float | None:
         """See :meth:`Store.next_deadline`."""
         return self.ledger.next_deadline()
 
-    async def _outcome(self) -> Outcome:
-        """Take what happened, make it durable, then tell."""
-        events = self._record(self.ledger.take_events())
-        inherited = self.ledger.take_inherited()
-        await self._commit()
-        return Outcome(events, inherited)
+    def _take(self) -> Outcome:
+        """What happened since the last call; noted in the log and the timelines, whole, before any of it is kept."""
+        events = self.ledger.take_events()
+        self._log.extend(event for event in events if isinstance(event, Transition))
+        self._note(events)
+        state = self.ledger.state
+        outcome = Outcome(events, self.ledger.take_inherited(), Cursor(state.epoch, state.seq))
+        carried, self._carried = self._carried, Outcome()
+        if carried.events or carried.inherited:
+            return Outcome(
+                [*carried.events, *outcome.events], [*carried.inherited, *outcome.inherited], outcome.cursor
+            )
+        return outcome
 
-    def _record(self, events: list[Event]) -> list[Event]:
-        for event in events:
-            timeline = self._timelines.get(event.user)
-            if timeline is None:
-                timeline = self._timelines[event.user] = deque(maxlen=self._timeline_entries)
-            timeline.append(event)
-            if isinstance(event, Transition):
-                self._log.append(event)
-        return events
+    def _carry(self, outcome: Outcome) -> None:
+        """Nobody was told: the next operation that succeeds tells it, as far as it is kept."""
+        later = self._carried
+        events = [*outcome.events, *later.events][-self._log_kept :]
+        self._carried = Outcome(events, [*outcome.inherited, *later.inherited][-self._log_kept :])
 
     # -- reading: changes nothing -------------------------------------------------------------------------------
 
@@ -207,6 +223,8 @@ class LocalStore:
         log = self._log
         tip = Cursor(epoch, self._published)
         first = log[0].version if log else self.ledger.state.seq + 1
+        if after.epoch == epoch and self._published < after.seq <= self.ledger.state.seq:
+            return LogPage(epoch, (), after)  # of a snapshot that was ahead of its own commit
         if after.seq > self._published or (after.epoch != epoch and not await self._knows(after)):
             return LogPage(epoch, (), tip, gap=True)
         if after.seq + 1 < first and after.seq != self._published:
@@ -254,10 +272,18 @@ class LocalStore:
                 listener()
 
     async def _open(self) -> None:
-        """Open whatever keeps the changes, and load what it has."""
+        """Open whatever keeps the changes, and load what it has; say in ``_former_clean`` how the last run ended."""
 
     async def _close(self) -> None:
         """Close it."""
+
+    def _note(self, events: Sequence[Event]) -> None:
+        """Add to the timelines."""
+        for event in events:
+            timeline = self._timelines.get(event.user)
+            if timeline is None:
+                timeline = self._timelines[event.user] = deque(maxlen=self._timeline_entries)
+            timeline.append(event)
 
     async def _commit(self) -> None:
         """Return when all that the ledger holds is durable."""

@@ -40,7 +40,7 @@ class CloseCode(IntEnum):
 
 CAUSE_OF: dict[CloseCode, Cause] = {
     CloseCode.NORMAL: Cause.BYE,
-    CloseCode.INTERNAL: Cause.PROTOCOL_ERROR,
+    CloseCode.INTERNAL: Cause.ABNORMAL,
     CloseCode.SERVICE_RESTART: Cause.NODE_DRAIN,
     CloseCode.TRY_AGAIN_LATER: Cause.NODE_DRAIN,
     CloseCode.PROTOCOL_ERROR: Cause.PROTOCOL_ERROR,

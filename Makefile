@@ -1,0 +1,116 @@
+# Stillhere's one way in. `make` alone lists what there is.
+#
+# Steps that install leave a stamp in what they made, so a second call does only what has changed since, and whoever
+# removes .venv or node_modules gets them anew.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEV := $(VENV)/.dev-installed
+SERVER := $(VENV)/.server-installed
+MUTANTS := $(VENV)/.mutants-installed
+WEB := web/node_modules/.installed
+PAGES := src/stillhere/pages/index.html
+
+# What may be passed: make demo PORT=7500, make test PYTEST_ARGS="-k grace" GATE=
+PORT ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+WORKERS ?= 0
+# core/ and wire/ are small and pure: every branch of them is tested. `GATE=` runs without this gate, for a subset.
+GATE ?= --cov=stillhere.core --cov=stillhere.wire --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
+
+WEB_SOURCES := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(SERVER) $(PAGES) ## install, build the pages and start the demo (PORT=… for another port)
+	@$(BIN)/stillhere dev $(if $(PORT),--port $(PORT))
+
+.PHONY: test
+test: $(DEV) $(PAGES) test-tools ## every test: TypeScript, Python, browser (PYTEST_ARGS=…, WORKERS=…)
+	@cd web && npm test
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(GATE) $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(DEV) $(WEB) ## lint, format, types (Python and TypeScript), layer rules
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy --strict
+	@cd web && npm run check
+	@$(BIN)/python -m pytest -q tests/architecture
+
+.PHONY: fmt
+fmt: $(DEV) ## format the Python code and mend what ruff can mend
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+.PHONY: pages
+pages: $(PAGES) ## build the web pages into the package
+
+.PHONY: bench
+bench: $(DEV) $(WEB) ## measure memory and CPU per connection (BENCH_ARGS=…)
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+.PHONY: mutants
+mutants: $(MUTANTS) ## mutate core/ and wire/ and list the survivors (long; not a gate)
+	@scripts/mutants.sh $(MODULES)
+
+.PHONY: lock
+lock: ## pin what the ranges allow (UPGRADE=1 takes the newest)
+	@scripts/need.sh python
+	@scripts/need.sh node
+	@scripts/lock.sh $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## remove everything that these targets made
+	rm -rf $(VENV) .stamps build dist htmlcov .coverage .coverage.* src/stillhere/pages web/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: test-tools
+test-tools:
+	@scripts/need.sh test-tools
+
+# --- what the targets stand on ---
+
+$(BIN)/python:
+	@scripts/need.sh python
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The project goes in last, editable, with the pinned build tool that is already there: nothing unpinned is fetched.
+define install
+	@echo "installing the pinned packages of $(1)"
+	@$(BIN)/python -m pip install --quiet --require-hashes $(foreach file,$(1),-r $(file))
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+$(SERVER): requirements/server.txt requirements/build.txt pyproject.toml hatch_build.py | $(BIN)/python
+	$(call install,requirements/server.txt requirements/build.txt)
+
+$(DEV): requirements/dev.txt pyproject.toml hatch_build.py | $(BIN)/python
+	$(call install,requirements/dev.txt)
+
+$(MUTANTS): requirements/mutants.txt pyproject.toml hatch_build.py | $(BIN)/python
+	$(call install,requirements/mutants.txt)
+
+$(WEB): web/package.json web/package-lock.json
+	@scripts/need.sh node
+	@echo "installing the pinned packages of web/package-lock.json"
+	@cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+$(PAGES): $(WEB) $(WEB_SOURCES)
+	@cd web && npm run build
+	@touch $@

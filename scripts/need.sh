@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Says clearly what is missing on this machine, and installs it where that is possible without asking.
+#
+#   scripts/need.sh python        Python 3.11 or newer with venv ($PYTHON, else python3)
+#   scripts/need.sh node          Node 20.19 or newer with npm
+#   scripts/need.sh test-tools    redis-server and chromium, through apt-get where we may
+set -euo pipefail
+
+fail() {
+    printf 'stillhere: %s\n' "$*" >&2
+    exit 1
+}
+
+need_python() {
+    local python=${PYTHON:-python3} found
+    command -v "$python" >/dev/null ||
+        fail "there is no $python on PATH. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3."
+    found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "$python is Python $found; 3.11 or newer is needed. Name another: make PYTHON=python3.12."
+    "$python" -c 'import venv, ensurepip' 2>/dev/null ||
+        fail "$python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv."
+}
+
+need_node() {
+    local found
+    command -v node >/dev/null || fail "there is no node on PATH. Install Node 20.19 or newer (it builds the pages)."
+    command -v npm >/dev/null || fail "there is no npm on PATH. It comes with Node; on Debian: apt-get install npm."
+    found=$(node --version)
+    node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' ||
+        fail "node is $found; 20.19 or newer is needed (Vite asks for it)."
+}
+
+need_test_tools() {
+    local missing=()
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v chromium >/dev/null || missing+=(chromium)
+    [ ${#missing[@]} -gt 0 ] || return 0
+
+    local how="apt-get install --no-install-recommends ${missing[*]}" apt=(apt-get)
+    command -v apt-get >/dev/null ||
+        fail "the tests need these programs on PATH: ${missing[*]}. Install them and try again (on Debian: $how)."
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || fail "the tests need ${missing[*]}. Install them and try again: sudo $how."
+        apt=(sudo -n apt-get)
+    fi
+    echo "stillhere: installing ${missing[*]} through apt-get"
+    "${apt[@]}" update -q </dev/null >/dev/null
+    # Debian starts a redis-server of its own on installation; the tests start theirs, on other ports.
+    "${apt[@]}" install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}" </dev/null >/dev/null ||
+        fail "apt-get could not install ${missing[*]}. Install them and try again: $how."
+}
+
+export DEBIAN_FRONTEND=noninteractive
+case ${1:-} in
+python) need_python ;;
+node) need_node ;;
+test-tools) need_test_tools ;;
+*) fail "need.sh knows python, node and test-tools, not '${1:-}'." ;;
+esac

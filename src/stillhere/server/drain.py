@@ -1,0 +1,42 @@
+"""Emptying a node without a herd: announce, then close at a steady pace, each connection at the time it was told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from stillhere.server.peer import Peer
+
+_POLL = 0.02
+_AFTERWARDS = 1.0
+"""Seconds over which clients spread beyond the moment of their close."""
+
+
+async def move_away(
+    peers: Sequence[Peer], seconds: float, close_timeout: float, monotonic: Callable[[], float], rng: random.Random
+) -> None:
+    """Say ``moving`` to all, close them one after the other, and wait until they are gone.
+
+    Args:
+        peers: whom.
+        seconds: over which the closes are spread.
+        close_timeout: how long to wait for the last ones, in seconds.
+        monotonic: the clock.
+        rng: for the order and the jitter.
+    """
+    order = list(peers)
+    rng.shuffle(order)
+    slot = seconds / max(1, len(order))
+    begin = monotonic()
+    for i, peer in enumerate(order):
+        peer.announce_move((i + 1) * slot + rng.uniform(0.0, _AFTERWARDS))
+    for i, peer in enumerate(order):
+        wait = begin + (i + 1) * slot - monotonic()
+        if wait > _POLL / 2:
+            await asyncio.sleep(wait)
+        peer.move()
+    end = monotonic() + close_timeout
+    # polled: a list of a few thousand sockets that end one by one needs no event each
+    while any(peer.socket is not None for peer in order) and monotonic() < end:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL)

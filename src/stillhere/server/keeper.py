@@ -1,0 +1,180 @@
+"""The keeper: what a node owes its store.
+
+What one turn of the loop changed in the roster is put in one request; due windows are swept, after everything that
+this node knows has been put; the lease is renewed. What could not be put is marked and put again: states, not a
+growing queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from stillhere.core.events import Event, Transition
+from stillhere.core.record import Contribution
+from stillhere.core.roster import Roster
+from stillhere.core.words import UserId
+from stillhere.server.eventlog import EventLog
+from stillhere.server.metrics import Metrics
+from stillhere.server.tasks import Tasks
+from stillhere.store.contract import Cursor, Fenced, Outcome, Store, StoreError
+
+_LOG = logging.getLogger("stillhere.store")
+
+SWEEP_MOST = 1.0
+"""The store is swept at least this often, in seconds: its clock must tick."""
+
+BATCH = 500
+"""Users per put."""
+
+RETRY = 0.25
+"""Seconds before a put that failed is tried again."""
+
+
+class Keeper:
+    """Puts, sweeps and beats for one node."""
+
+    def __init__(
+        self,
+        store: Store,
+        roster: Roster,
+        tasks: Tasks,
+        metrics: Metrics,
+        log: EventLog,
+        *,
+        beat: float,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Prepare; :meth:`run` sweeps and beats.
+
+        Args:
+            store: started by the node.
+            roster: what is put.
+            tasks: where puts are awaited.
+            metrics: counts what happened.
+            log: tells it.
+            beat: seconds between two renewals of the lease.
+            now: Unix seconds.
+            monotonic: seconds that never go back.
+        """
+        self._store = store
+        self._roster = roster
+        self._tasks = tasks
+        self._metrics = metrics
+        self._log = log
+        self._beat = beat
+        self._now = now
+        self._monotonic = monotonic
+        self.error: str | None = None
+        """Why the store cannot be used at the moment."""
+        self.acknowledged_at = Cursor(0, 0)
+        """A place of the log that includes all that was acknowledged."""
+        self._waiting: list[tuple[UserId, int, Callable[[], None]]] = []
+        self._puts = 0
+        self._handle: asyncio.Handle | None = None
+        self._wake = asyncio.Event()
+
+    def changed(self) -> None:
+        """The roster has something new: put it at the end of this turn of the loop."""
+        if self._handle is None and self._roster.changed and not self._busy:
+            self._handle = asyncio.get_running_loop().call_soon(self.flush)
+
+    def when_acknowledged(self, user: UserId, done: Callable[[], None]) -> None:
+        """Call ``done`` when the store has what this node has of the user now."""
+        self._waiting.append((user, self._roster.revision_of(user), done))
+
+    def flush(self) -> None:
+        """Hand what changed to the store, in one request."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self._busy or not self._roster.changed:
+            return
+        contributions = self._roster.take_contributions(self._now(), BATCH)
+        self._puts += 1
+        self._tasks.spawn(self._put(self._store.put(contributions), contributions))
+        self.changed()
+
+    async def settle(self, timeout: float = 5.0) -> None:
+        """Wait, in seconds at most, until the store has acknowledged all that this node has."""
+        end = self._monotonic() + timeout
+        while (self._roster.changed or self._puts) and self._monotonic() < end:
+            self.flush()
+            await asyncio.sleep(0.005)
+
+    async def run(self) -> None:
+        """Sweep when something is due, beat in time; for ever."""
+        beat_at = 0.0
+        while True:
+            try:
+                if self._store.applies_at_once:
+                    self.flush()  # nobody is judged before all that this node knows is told
+                self.report((await self._store.sweep()).events)
+                if self._monotonic() >= beat_at:
+                    beat_at = self._monotonic() + self._beat
+                    self.report((await self._store.beat()).events)
+                self.error = None
+            except StoreError as error:
+                self._trouble(error)
+            due = self._store.next_deadline()
+            wait = SWEEP_MOST if due is None else min(max(due, 0.005), SWEEP_MOST)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def look(self) -> None:
+        """Called a few times a second: a new window may be due before the next sweep."""
+        due = self._store.next_deadline()
+        if due is not None and due < SWEEP_MOST:
+            self._wake.set()
+
+    def report(self, events: Sequence[Event]) -> None:
+        """Log and count what happened to users."""
+        self._metrics.count(events)
+        for event in events:
+            if not (isinstance(event, Transition) and event.room is not None):
+                self._log.presence(event, self._roster.active_count(event.user))
+
+    @property
+    def _busy(self) -> bool:
+        """A store in another process gets one request at a time; meanwhile changes gather."""
+        return self._puts > 0 and not self._store.applies_at_once
+
+    async def _put(self, waiting: Awaitable[Outcome], contributions: Sequence[Contribution]) -> None:
+        try:
+            outcome = await waiting
+        except StoreError as error:
+            self._trouble(error)
+            self._roster.mark(told.user for told in contributions)
+            await asyncio.sleep(RETRY)
+        else:
+            self.acknowledged_at = outcome.cursor
+            self._roster.acknowledge(contributions)
+            for user, told in outcome.inherited:
+                self._roster.adopt(user, told)
+            self.report(outcome.events)
+            self._acknowledged(contributions)
+        finally:
+            self._puts -= 1
+        self.changed()
+
+    def _acknowledged(self, contributions: Sequence[Contribution]) -> None:
+        told = {c.user: c.revision for c in contributions}
+        waiting, self._waiting = self._waiting, []
+        for user, revision, done in waiting:
+            if told.get(user, -1) >= revision:
+                done()
+            else:
+                self._waiting.append((user, revision, done))
+
+    def _trouble(self, error: StoreError) -> None:
+        self._metrics.store_errors.inc()
+        if self.error is None:
+            _LOG.error("the store failed: %s", error)
+        self.error = str(error)
+        if isinstance(error, Fenced):
+            self._log.emit("lease_lost", reason=str(error))

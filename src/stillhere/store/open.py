@@ -1,0 +1,55 @@
+"""From ``store.url`` to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stillhere.core.grace import GracePolicy
+from stillhere.core.ledger import Limits
+from stillhere.store.contract import Store, StoreRefused
+from stillhere.store.memory import MemoryStore
+from stillhere.store.sqlite import SqliteStore
+from stillhere.store.sqlite_writer import Retention
+
+_REDIS = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+
+
+def open_store(
+    url: str,
+    now: Callable[[], float],
+    *,
+    policy: GracePolicy | None = None,
+    limits: Limits | None = None,
+    timeline_entries: int = 200,
+    timeline_keep: float = 7 * 86400.0,
+) -> Store:
+    """Make the store that a URL names; :meth:`Store.start` opens it.
+
+    Args:
+        url: ``memory:``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+        now: the time of the store, Unix seconds.
+        policy: the windows for those whom a former run or a dead node left behind.
+        limits: what is remembered of users.
+        timeline_entries: events kept per user.
+        timeline_keep: seconds for which they are kept, and the log of transitions too.
+
+    Raises:
+        StoreRefused: the URL names no store that this version has.
+    """
+    scheme, colon, rest = url.partition(":")
+    scheme = scheme.lower()
+    if colon and scheme == "memory" and not rest:
+        return MemoryStore(now, policy=policy, limits=limits, timeline_entries=timeline_entries)
+    if colon and scheme == "sqlite" and rest.startswith("///") and len(rest) > 3:
+        retention = Retention(timeline_entries=timeline_entries, keep=timeline_keep)
+        return SqliteStore(rest[3:], now, policy=policy, limits=limits, retention=retention)
+    if colon and scheme in _REDIS:
+        # the URL may hold a password, so it is not repeated
+        raise StoreRefused(
+            f"store.url begins with {scheme}:, and this version does not have the Redis store yet; use "
+            "sqlite:///stillhere.db or memory:"
+        )
+    raise StoreRefused(
+        f"store.url is {url.rpartition('@')[2]!r}; it must be memory:, sqlite:///file.db (relative to the "
+        "working directory) or sqlite:////path/file.db (absolute)"
+    )

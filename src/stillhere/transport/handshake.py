@@ -1,0 +1,162 @@
+"""From an upgrade request to a verdict, before anything is answered.
+
+uvicorn hands over a connection together with the head of its request. The gate may answer at once, or make the client
+wait; a refusal is a plain HTTP answer, and only a welcome gets as far as the 101. Nothing of this object outlives the
+handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from uvicorn.server import ServerState
+
+from stillhere.server.socket import Gate, Refusal, Verdict, Welcome
+from stillhere.transport.head import Refused, encode_refusal, problem, read_head
+
+VERDICT_TIMEOUT = 10.0
+"""Default bound of a gate's thinking, in seconds."""
+
+_log = logging.getLogger("stillhere.transport")
+
+
+class Handshake(asyncio.Protocol):
+    """Asks the gate about one connection. Subclasses say in :meth:`open` what a welcomed connection becomes.
+
+    Args:
+        server_state: uvicorn's, whose set of connections decides when a stop is complete.
+        gate: who decides.
+        path: the only path that is served.
+        verdict_timeout: how long an awaitable verdict may take, in seconds; then 503.
+    """
+
+    __slots__ = ("_gate", "_head", "_path", "_state", "_task", "_transport", "_verdict_timeout")
+
+    def __init__(self, server_state: ServerState, gate: Gate, path: str, verdict_timeout: float) -> None:
+        self._state = server_state
+        self._gate = gate
+        self._path = path
+        self._verdict_timeout = verdict_timeout
+        self._task: asyncio.Task[None] | None = None
+        self._head: bytes | None = None
+
+    # What uvicorn and the event loop call
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """The head, whole, from uvicorn; anything after it comes from a client that did not wait for the 101."""
+        if self._head is None:
+            self._head = data
+            # uvicorn makes us the transport's protocol only after this returns, and what opens must come after that:
+            # pause_writing would go to the HTTP protocol otherwise.
+            asyncio.get_running_loop().call_soon(self._decide)
+        else:
+            self._refuse(problem(400, "Data before the 101: a client waits for the answer to its handshake."))
+
+    def eof_received(self) -> None:
+        """The client is gone. (No WebSocket client ends its half of TCP and waits for a 101.)"""
+        self._cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        self._connections.discard(self)
+
+    def shutdown(self) -> None:
+        """uvicorn stops."""
+        self._refuse(problem(503, "The server is shutting down.", Retry_After="1"))
+
+    # The verdict
+
+    def open(self, welcome: Welcome, key: str) -> None:
+        """Turn the connection into a WebSocket.
+
+        Args:
+            welcome: the verdict.
+            key: the client's ``Sec-WebSocket-Key``.
+        """
+        raise NotImplementedError
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._transport
+
+    @property
+    def _connections(self) -> set[Any]:
+        return self._state.connections
+
+    def _decide(self) -> None:
+        if self._transport.is_closing():
+            return
+        assert self._head is not None
+        peer = self._transport.get_extra_info("peername")
+        remote = peer[0] if isinstance(peer, tuple) else ""
+        try:
+            request, key = read_head(self._head, remote, self._path)
+            self._head = b""  # it holds the token
+            verdict = self._gate.greet(request)
+        except Refused as refused:
+            self._refuse(refused.refusal)
+            return
+        except Exception:
+            self._failed()
+            return
+        if isinstance(verdict, Refusal | Welcome):
+            self._conclude(verdict, key)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._wait(verdict, key))
+            if inspect.iscoroutine(verdict):
+                # A task that is cancelled before its first step has never awaited it.
+                self._task.add_done_callback(lambda _: verdict.close())
+
+    async def _wait(self, pending: Awaitable[Verdict], key: str) -> None:
+        try:
+            async with asyncio.timeout(self._verdict_timeout):
+                verdict = await pending
+        except TimeoutError:
+            _log.warning("the gate took longer than %g s; the client is told to come back", self._verdict_timeout)
+            self._task = None
+            self._refuse(problem(503, "The server could not decide in time.", Retry_After="1"))
+            return
+        except Exception:
+            self._task = None
+            self._failed()
+            return
+        self._task = None
+        self._conclude(verdict, key)
+
+    def _conclude(self, verdict: Verdict, key: str) -> None:
+        # A welcome is opened even where the transport broke a moment ago: its on_lost follows, and undoes it.
+        if isinstance(verdict, Refusal):
+            self._refuse(verdict)
+        else:
+            self._connections.discard(self)
+            self.open(verdict, key)
+
+    def _failed(self) -> None:
+        _log.exception("the gate failed; the client is told so")
+        self._refuse(problem(500, "The server failed to decide about this connection."))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._cancel()
+        if not self._transport.is_closing():
+            self._transport.write(self._encode(refusal))
+            self._transport.close()
+
+    def _encode(self, refusal: Refusal) -> bytes:
+        try:
+            return encode_refusal(refusal, self._state.default_headers)
+        except ValueError:
+            _log.exception("the gate's refusal cannot be sent")
+            return encode_refusal(problem(500, "The server failed to say why this connection was refused."))
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None

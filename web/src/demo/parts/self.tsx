@@ -1,0 +1,101 @@
+/** Oneself: how others see one, what one says of oneself, and one's own tabs. */
+
+import type { Availability } from "../../presence";
+import type { OwnConnection } from "../api";
+import { now } from "../clock";
+import type { Session } from "../session";
+import { ago, clockTime } from "../time";
+import { EndedNotice } from "./connection";
+import { Avatar, StatusMark } from "./marks";
+
+const CHOICES: { availability: Availability; label: string; mark: "online" | "away" | "busy" | "invisible" }[] = [
+  { availability: "active", label: "Active", mark: "online" },
+  { availability: "away", label: "Away", mark: "away" },
+  { availability: "busy", label: "Busy", mark: "busy" },
+  { availability: "invisible", label: "Invisible", mark: "invisible" },
+];
+
+export function Self({ session }: { session: Session }) {
+  const status = session.presences.value.get(session.user)?.status ?? "unknown";
+  const open = session.connection.value.name === "open";
+  return (
+    <section class="card self" aria-labelledby="self-title">
+      <EndedNotice session={session} />
+      <div class={session.fresh.value ? "self-head" : "self-head is-stale"}>
+        <Avatar user={session.user} status={status} large />
+        <div class="self-name">
+          <h2 id="self-title">
+            <bdi>{session.user}</bdi>
+          </h2>
+          <p class="muted">
+            shown as{" "}
+            <span class={`status-word is-${status}`} data-testid="self-status" data-status={status}>
+              {status}
+            </span>
+          </p>
+        </div>
+        <button type="button" class="quiet" data-testid="btn-logout" onClick={() => session.logOut()}>
+          Log out
+        </button>
+      </div>
+      <div class="segments" role="group" aria-label="What you say of yourself">
+        {CHOICES.map(({ availability, label, mark }) => (
+          <button
+            key={availability}
+            type="button"
+            data-testid={`btn-${availability}`}
+            aria-pressed={session.availability.value === availability}
+            onClick={() => session.setAvailability(availability)}
+          >
+            <StatusMark status={mark} />
+            {label}
+          </button>
+        ))}
+      </div>
+      <h3>
+        Your tabs and devices {!open && <span class="chip is-stale-chip">last known</span>}
+      </h3>
+      <ul class="tabs">
+        {session.ownConnections.value.map((connection) => (
+          <Tab key={connection.connectionKey} connection={connection} own={connection.tab === session.tab} />
+        ))}
+        {session.ownConnections.value.length === 0 && <li class="empty">Nothing to list yet.</li>}
+      </ul>
+      <button
+        type="button"
+        class="drop"
+        data-testid="btn-drop"
+        disabled={!open}
+        onClick={() => void session.dropNetwork()}
+      >
+        Drop my network
+      </button>
+      <p class="hint">Cuts this tab's connection without a word, as a dead Wi-Fi would. Nobody should notice.</p>
+      <p class="problem" role="alert">
+        {session.trouble}
+      </p>
+    </section>
+  );
+}
+
+function Tab({ connection, own }: { connection: OwnConnection; own: boolean }) {
+  const { client, openedAt, readyState, connectionKey, node } = connection;
+  return (
+    <li class="tab">
+      <span class="tab-client">
+        {client === undefined || client === "" ? "Unknown client" : client}
+        {own && <span class="chip is-own">this tab</span>}
+      </span>
+      <span class={`chip is-${readyState.toLowerCase()}`}>{readyState}</span>
+      <span class="tab-more">
+        <time dateTime={new Date(openedAt).toISOString()} title={clockTime(openedAt)}>
+          opened {ago(openedAt, now.value)}
+        </time>
+        {node !== undefined && ` · ${node}`}
+      </span>
+      <code class="tab-key" title="The connection key, redacted: enough to find this connection in the logs">
+        {connectionKey}
+      </code>
+    </li>
+  );
+}
