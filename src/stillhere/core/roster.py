@@ -1,6 +1,6 @@
 """The roster: the connections of one node, and what the node contributes of each user.
 
-Pure like the ledger: ``now`` comes in (Unix seconds on a clock that does not jump), orders for the sockets go out
+Pure like the ledger: ``now`` comes in (seconds on a monotonic clock of the node, whose zero does not matter), orders for the sockets go out
 through :meth:`Roster.take_orders`, and :meth:`Roster.next_deadline` says when :meth:`Roster.fire` has something to do.
 """
 
@@ -175,7 +175,7 @@ class Roster:
 
         Args:
             connection: in state CONNECTING.
-            now: Unix seconds.
+            now: seconds on the node's clock.
             in_flight: the outcome will take longer than this call, so that the store has to know: OFFLINE waits for it.
         """
         if connection.id in self.connections:
@@ -248,10 +248,12 @@ class Roster:
                 self._end(connection, Input.TIMED_OUT, now)
                 self._orders.append((Order.ABORT, connection))
 
-    # -- what a connection says of itself -----------------------------------------------------------------------
+    # -- what a connection says of itself: after its end, that is ignored -----------------------------------------
 
     def state(self, connection: Connection, availability: Availability | None, meta: dict[str, Any] | None) -> None:
         """Set the availability and merge the metadata (shallow; None deletes a key). None leaves as it is."""
+        if connection.ready is ReadyState.CLOSED:
+            return
         if availability is not None:
             connection.availability = availability
         if meta is not None:
@@ -270,11 +272,15 @@ class Roster:
 
     def join(self, connection: Connection, room: RoomName, meta: dict[str, Any]) -> None:
         """Be present in a room, or change the metadata there."""
+        if connection.ready is ReadyState.CLOSED:
+            return
         connection.rooms = {**(connection.rooms or {}), room: meta}
         self._touch(connection.user)
 
     def leave(self, connection: Connection, room: RoomName) -> bool:
         """Leave a room at once, the windows of the tab included. Returns whether the connection was in it."""
+        if connection.ready is ReadyState.CLOSED:
+            return False
         person = self._touch(connection.user)
         person.leaves.append((person.revision, Leave(connection.tab, room)))
         # the windows of the tab keep it there no longer; this undoes those of which the store has not heard yet

@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -69,7 +69,7 @@ class JwksUrl:
         if key is not None and now < self._fresh_until:
             return key
         if self._may_fetch(now):
-            return self._fetched(kid, algorithm)
+            return _Pending(self, kid, algorithm)
         if self._keys is None:
             raise FetchError(f"the keys could not be fetched: {self._last_error}")
         return key
@@ -89,7 +89,8 @@ class JwksUrl:
             return True  # join the one under way, or be the first
         return now - self._tried_at >= (FIRST_RETRY if self._keys is None else COOL_DOWN)
 
-    async def _fetched(self, kid: str | None, algorithm: str) -> VerifyingKey | None:
+    async def fetched(self, kid: str | None, algorithm: str) -> VerifyingKey | None:
+        """Find a key after a fetch, if one may be made; raises FetchError where there are no keys at all."""
         # Asked again: many may have been told to wait before the first of them got to run.
         if self._fetch is None and self._may_fetch(self._clock()):
             self._tried_at = self._clock()
@@ -153,6 +154,20 @@ class JwksUrl:
         self._busy = True
         threading.Thread(target=run, name="jwks-fetch", daemon=True).start()
         return await answer
+
+
+class _Pending:
+    """A look-up that waits. Not a coroutine: dropped before it began, as by a client that left, it is just dropped."""
+
+    __slots__ = ("_algorithm", "_keys", "_kid")
+
+    def __init__(self, keys: JwksUrl, kid: str | None, algorithm: str) -> None:
+        self._keys = keys
+        self._kid = kid
+        self._algorithm = algorithm
+
+    def __await__(self) -> Generator[Any, None, VerifyingKey | None]:
+        return self._keys.fetched(self._kid, self._algorithm).__await__()
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

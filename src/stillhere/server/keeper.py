@@ -45,7 +45,6 @@ class Keeper:
         log: EventLog,
         *,
         beat: float,
-        now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         """Prepare; :meth:`run` sweeps and beats.
@@ -57,7 +56,6 @@ class Keeper:
             metrics: counts what happened.
             log: tells it.
             beat: seconds between two renewals of the lease.
-            now: Unix seconds.
             monotonic: seconds that never go back.
         """
         self._store = store
@@ -66,7 +64,6 @@ class Keeper:
         self._metrics = metrics
         self._log = log
         self._beat = beat
-        self._now = now
         self._monotonic = monotonic
         self.error: str | None = None
         """Why the store cannot be used at the moment."""
@@ -93,7 +90,7 @@ class Keeper:
             self._handle = None
         if self._busy or not self._roster.changed:
             return
-        contributions = self._roster.take_contributions(self._now(), BATCH)
+        contributions = self._roster.take_contributions(self._monotonic(), BATCH)
         self._puts += 1
         self._tasks.spawn(self._put(self._store.put(contributions), contributions))
         self.changed()

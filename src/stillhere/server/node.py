@@ -100,7 +100,6 @@ class Node:
             self.metrics,
             self.log,
             beat=settings.cluster.beat,
-            now=now,
             monotonic=monotonic,
         )
         self.wheel = Wheel(monotonic=monotonic, on_tick=self._tick)
@@ -139,7 +138,7 @@ class Node:
             peer.abort()
         for connection in list(self.roster.connections.values()):
             active = connection.ready.active
-            self.roster.lost(connection, self.now(), Cause.NODE_DRAIN)
+            self.roster.lost(connection, self.monotonic(), Cause.NODE_DRAIN)
             if active:
                 self._closed(connection)
         await self.keeper.settle()
@@ -206,7 +205,7 @@ class Node:
         )
         peer.identity, peer.connection = identity, connection
         self._peer_of[connection.id] = peer
-        self.roster.begin(connection, self.now(), in_flight=in_flight)
+        self.roster.begin(connection, self.monotonic(), in_flight=in_flight)
         if in_flight:
             self.keeper.changed()
 
@@ -215,7 +214,7 @@ class Node:
         connection = peer.connection
         assert connection is not None
         try:
-            self.roster.open(connection, self.now())
+            self.roster.open(connection, self.monotonic())
         except LocalMisuse:  # its time ran out, or it was kicked, between the verdict and the socket
             peer.close(CloseCode.TRY_AGAIN_LATER, "the upgrade took too long")
             return
@@ -232,7 +231,7 @@ class Node:
         if connection is None or connection.ready is ReadyState.CLOSED:
             return
         was: ReadyState = connection.ready
-        now = self.now()
+        now = self.monotonic()
         if cause in FINAL_CAUSES:
             self.roster.depart(connection, cause, now)
             connection.code = connection.code or code
@@ -259,7 +258,7 @@ class Node:
         if connection is None:
             return
         was_active = connection.ready.active
-        self.roster.lost(connection, self.now())
+        self.roster.lost(connection, self.monotonic())
         if was_active:
             self._closed(connection)
         self._asleep.pop(connection.id, None)
@@ -276,7 +275,7 @@ class Node:
         connection = peer.connection
         if connection is not None:
             self._peer_of.pop(connection.id, None)
-            self.roster.refuse(connection, self.now())
+            self.roster.refuse(connection, self.monotonic())
             self.keeper.changed()
 
     def _closed(self, connection: Connection) -> None:
@@ -291,7 +290,7 @@ class Node:
     def disconnect(self, user: UserId, reason: str = "", cause: Cause = Cause.KICKED) -> int:
         """Kick a user: every connection is closed with 4004, and windows end. Returns how many there were."""
         active = [c for c in self.roster.of(user) if c.ready.active]
-        expelled = self.roster.dismiss(user, cause, self.now())
+        expelled = self.roster.dismiss(user, cause, self.monotonic())
         for connection in active:
             connection.code = connection.code or CloseCode.KICKED
             self._closed(connection)
@@ -384,8 +383,8 @@ class Node:
     def _tick(self) -> None:
         """After each tick of the wheel: bound CONNECTING and CLOSING."""
         at = self.roster.next_deadline()
-        if at is not None and at <= self.now():
-            self.roster.fire(self.now())
+        if at is not None and at <= self.monotonic():
+            self.roster.fire(self.monotonic())
             self._obey()
             self.keeper.changed()
         self.keeper.look()

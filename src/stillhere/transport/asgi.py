@@ -140,8 +140,9 @@ class AsgiSocket:
             return
         _, high, most = self._limits
         self._put({"type": "websocket.send", "text": frame.decode()}, len(frame))
-        if self._unsent > high:
+        if self._unsent > high and not self._choked:
             self._choked = True
+            self._endpoint.on_full()
         if self._unsent > most:
             _log.warning("a connection left %d bytes unsent and is aborted", self._unsent)
             self.abort()
@@ -225,8 +226,8 @@ class AsgiWebSocket:
         gate: decides about every upgrade.
         max_message_bytes: bound of a message; above it 1009. The server has a bound of its own, which should not be
             much above this one.
-        high_water: unsent bytes above which ``on_writable`` will be called.
-        low_water: and the mark below which it is.
+        high_water: unsent bytes above which ``on_full`` is called.
+        low_water: and below which then ``on_writable`` is.
         max_unsent_bytes: unsent bytes above which a connection is aborted.
         verdict_timeout: how long the gate may think, in seconds.
     """

@@ -78,7 +78,7 @@ class Handshake(asyncio.Protocol):
         """Turn the connection into a WebSocket.
 
         Args:
-            welcome: the verdict.
+            welcome: the verdict; its endpoint is told of the loss even if this fails.
             key: the client's ``Sec-WebSocket-Key``.
         """
         raise NotImplementedError

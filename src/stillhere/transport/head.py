@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote
 
-import msgspec
-
+from stillhere.server import problems
 from stillhere.server.socket import Refusal, UpgradeRequest
 
 MAX_HEAD_BYTES = 8192
@@ -37,9 +36,7 @@ def problem(status: int, detail: str, **headers: str) -> Refusal:
         detail: one sentence that says what was wrong and what would be right.
         headers: further ones, ``_`` for ``-``.
     """
-    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Refusal(status, msgspec.json.encode(document), named)
+    return Refusal(status, problems.problem(status, detail), {n.replace("_", "-"): v for n, v in headers.items()})
 
 
 def read_query(raw: str) -> dict[str, str]:

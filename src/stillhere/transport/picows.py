@@ -174,7 +174,9 @@ class PicowsSocket(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Without the error; :meth:`PicowsProtocol.connection_lost` has it."""
 
-    def pause_writing(self) -> None: ...
+    def pause_writing(self) -> None:
+        if self._phase == _OPEN:
+            self._endpoint.on_full()
 
     def resume_writing(self) -> None:
         if self._phase == _OPEN:
@@ -240,7 +242,7 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
     __slots__ = ("_socket", "_state", "_tcp")
 
     listener: PicowsSocket
-    transport: WSTransport
+    transport: WSTransport | None  # none before connection_made
 
     def __init__(self, server_state: ServerState, settings: Settings, tcp: asyncio.Transport, welcome: Welcome) -> None:
         self._state = server_state
@@ -279,8 +281,7 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
         ).encode()
         self.get_buffer(-1)[: len(head)] = head
         super().buffer_updated(len(head))
-        response = self.transport.response
-        assert response.status == HTTPStatus.SWITCHING_PROTOCOLS
+        assert self.transport is not None and self.transport.response.status == HTTPStatus.SWITCHING_PROTOCOLS
 
     def linger(self) -> None:
         """End our half of TCP and wait for the peer to end the other, reading nothing."""
@@ -314,7 +315,8 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        super().connection_lost(exc)
+        if self.transport is not None:
+            super().connection_lost(exc)
         self._socket.lost(exc)
 
     def shutdown(self) -> None:
@@ -367,8 +369,8 @@ def picows_protocol(
         path: where WebSockets are served; elsewhere an upgrade gets 404.
         max_message_bytes: bound of a message; above it 1009.
         read_buffer: bytes of read buffer that a connection starts with; picows takes no less than 2048.
-        high_water: unsent bytes above which ``on_writable`` will be called.
-        low_water: and the mark below which it is.
+        high_water: unsent bytes above which ``on_full`` is called.
+        low_water: and below which then ``on_writable`` is.
         verdict_timeout: how long the gate may think, in seconds.
     """
     settings = Settings(gate, path, max_message_bytes, read_buffer, high_water, low_water)
@@ -384,8 +386,12 @@ def picows_protocol(
             # Explicit marks: uvloop's own low one is 16 bytes.
             tcp.set_write_buffer_limits(high_water, low_water)
             protocol = PicowsProtocol(self._state, settings, tcp, welcome)
-            protocol.connection_made(tcp)  # sets TCP_NODELAY
-            tcp.set_protocol(protocol)
-            protocol.begin(key)
+            tcp.set_protocol(protocol)  # first: whatever fails from here on, the endpoint is told of the loss
+            try:
+                protocol.connection_made(tcp)  # sets TCP_NODELAY
+                protocol.begin(key)
+            except Exception:
+                _log.exception("a connection could not be opened")
+                tcp.abort()
 
     return Upgrade

@@ -189,8 +189,8 @@ def build_server(
         max_message_bytes: bound of a WebSocket message.
         heartbeat_interval: between pings, in seconds. Only for ``asgi``: on picows the endpoints send them.
         heartbeat_timeout: for the answer to a ping, in seconds. Only for ``asgi``.
-        high_water: unsent bytes of a connection above which ``on_writable`` will be called.
-        low_water: and the mark below which it is.
+        high_water: unsent bytes of a connection above which its endpoint's ``on_full`` is called.
+        low_water: and below which then ``on_writable`` is.
         stop_timeout: how long HTTP requests may take to end after the drain, in seconds.
         on_stop: what the first signal runs before anything is closed.
 

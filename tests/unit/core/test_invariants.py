@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from stillhere.core.connection import Connection
-from stillhere.core.events import Change, GraceCancelled, GraceExpired, GraceStarted, Returned, Transition
-from stillhere.core.ledger import Answer
+from stillhere.core.events import Change, GraceCancelled, GraceExpired, GraceStarted, Returned
+from stillhere.core.ledger import Answer, Ledger, Limits
 from stillhere.core.roster import Order, Roster
-from stillhere.core.words import Availability, Cause, Phase, ReadyState, Status, UserId
+from stillhere.core.words import Availability, Cause, Incarnation, Phase, ReadyState, SessionId, Status, TabId, UserId
 from tests.unit.core.world import ALICE, LEASE, START, World
 
 ONLINE, OFFLINE = Change.ONLINE, Change.OFFLINE
@@ -463,7 +463,7 @@ def test_8_a_window_is_cancelled_by_a_connection() -> None:
     world.connect()
     assert world.changes() == [ONLINE]
     assert world.graces()[1:] == [
-        Returned(ALICE, START + 0.5, world.record().user and "t1", "s1", Cause.GOING_AWAY, 0.5, False),  # type: ignore[arg-type]
+        Returned(ALICE, START + 0.5, TabId("t1"), SessionId("s1"), Cause.GOING_AWAY, 0.5, False),
         GraceCancelled(ALICE, START + 0.5, Cause.GOING_AWAY, 0.5),
     ]
 
@@ -499,8 +499,6 @@ def test_9_versions_only_grow_and_online_and_offline_alternate() -> None:
 
 
 def test_9_versions_go_on_growing_for_a_user_who_was_forgotten() -> None:
-    from stillhere.core.ledger import Limits
-
     world = World(limits=Limits(remember=60.0))
     world.bye(world.connect())
     forgotten = world.shown().version
@@ -606,13 +604,11 @@ def test_11_unknown_is_never_published_and_never_what_the_rules_decide() -> None
 
 
 def test_11_a_ledger_that_lost_its_data_refuses_to_answer_rather_than_to_report_everybody_offline() -> None:
-    from stillhere.core.ledger import Ledger
-
-    empty = Ledger()
-    assert empty.put(START, world_incarnation(), 1, ()) is Answer.NO_EPOCH
+    empty, node = Ledger(), Incarnation("n1")
+    assert empty.put(START, node, 1, ()) is Answer.NO_EPOCH
     assert empty.sweep(START) is Answer.NO_EPOCH
-    assert empty.beat(START, world_incarnation(), 1, LEASE) is Answer.NO_EPOCH
-    assert empty.join(START, world_incarnation(), 1, LEASE) is Answer.NO_EPOCH
+    assert empty.beat(START, node, 1, LEASE) is Answer.NO_EPOCH
+    assert empty.join(START, node, 1, LEASE) is Answer.NO_EPOCH
 
 
 # -- 12. Ids are sets ------------------------------------------------------------------------------------------------
@@ -652,8 +648,7 @@ def test_12_counts_are_taken_from_the_set() -> None:
     roster: Roster = World().nodes["n1"].roster
     assert not any("count" in name for name in vars(roster))
     assert not any("count" in name for name in Connection.__slots__)
-    transitions = [t for t in _three_tabs().watcher.seen if isinstance(t, Transition)]
-    assert [t.connections for t in transitions] == [1, 0]
+    assert [t.connections for t in _three_tabs().watcher.seen] == [1, 0]
 
 
 def _three_tabs() -> World:
@@ -662,7 +657,3 @@ def _three_tabs() -> World:
         world.connect(tab=tab)
     world.kick()
     return world
-
-
-def world_incarnation():  # type: ignore[no-untyped-def]
-    return World().nodes["n1"].incarnation

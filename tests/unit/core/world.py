@@ -114,9 +114,7 @@ class World:
         self.ledger = Ledger(limits or Limits(clock=ClockLimits()))
         self.ledger.hello(self.now, "run-1")
         self.nodes = {
-            name: Node(
-                name, Roster(self.policy, handshake_timeout=handshake_timeout, close_timeout=close_timeout)
-            )
+            name: Node(name, Roster(self.policy, handshake_timeout=handshake_timeout, close_timeout=close_timeout))
             for name in nodes
         }
         for node in self.nodes.values():

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -149,6 +150,18 @@ async def test_a_client_that_goes_away_does_not_cancel_the_fetch_of_the_others(i
     issuer.gate.set()
     assert await waiting is not None
     assert gone.cancelled()
+
+
+async def test_a_client_that_leaves_before_the_fetch_began_leaves_nothing_behind(issuer: Issuer) -> None:
+    made = Authenticator(keys=JwksUrl(issuer.url, Clock()), algorithms=("RS256",))
+    verdict = made.verify(jwt.encode({"sub": "alice", "exp": 1060}, RSA, algorithm="RS256"), 1000)
+    assert not isinstance(verdict, Identity)
+    waiting = asyncio.ensure_future(verdict)
+    waiting.cancel()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await asyncio.wait([waiting])
+    assert issuer.hits == []
 
 
 async def test_an_unknown_kid_fetches_at_most_once_in_30_seconds(issuer: Issuer) -> None:

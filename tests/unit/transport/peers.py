@@ -69,6 +69,9 @@ class Recorder:
     def on_lost(self, error: BaseException | None) -> None:
         self._tell("lost", error)
 
+    def on_full(self) -> None:
+        self._tell("full")
+
     def on_writable(self) -> None:
         self._tell("writable")
 

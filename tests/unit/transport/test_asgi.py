@@ -241,7 +241,7 @@ async def test_sends_wait_in_a_queue_that_one_task_empties_in_order() -> None:
     await asyncio.sleep(0)
     assert socket.unsent() == 0
     assert len(asyncio.all_tasks()) == idle
-    assert [event[0] for event in endpoint.history] == ["open", "writable"]
+    assert [event[0] for event in endpoint.history] == ["open", "full", "writable"]
     wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001, "reason": ""})
     await wire.task
 

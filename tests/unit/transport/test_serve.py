@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stillhere.transport.message_layer import TEXT
-from stillhere.transport.serve import CannotListen, PortInUse, build_server, listen
+from stillhere.transport.serve import CannotListen, PortInUse, Server, build_server, listen
 from tests.unit.transport.peers import APP, OpenGate, RawClient, running
 
 
@@ -67,6 +67,11 @@ def test_a_server_listens_as_soon_as_it_is_built() -> None:
     server._listener.close()
 
 
+async def started(server: Server) -> None:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+
+
 async def test_the_drain_runs_before_anything_is_closed() -> None:
     drained = asyncio.Event()
     go_on = asyncio.Event()
@@ -78,8 +83,7 @@ async def test_the_drain_runs_before_anything_is_closed() -> None:
     gate = OpenGate()
     server = build_server(APP, gate, port=0, on_stop=drain, stop_timeout=1)
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await started(server)
 
     def talk() -> RawClient:
         client = RawClient(server.port).open()
@@ -109,8 +113,7 @@ async def test_a_drain_that_fails_does_not_keep_the_server_up() -> None:
 
     server = build_server(APP, OpenGate(), port=0, on_stop=drain, stop_timeout=1)
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await started(server)
     server.stop()
     with pytest.raises(ZeroDivisionError):
         await serving
