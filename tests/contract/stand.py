@@ -59,9 +59,7 @@ Make = Callable[[Path, Clock, Kept], Store]
 
 
 def make_memory(folder: Path, clock: Clock, kept: Kept) -> MemoryStore:
-    return MemoryStore(
-        clock, policy=kept.policy, limits=kept.limits, timeline_entries=kept.timeline, log_kept=kept.log
-    )
+    return MemoryStore(clock, policy=kept.policy, limits=kept.limits, timeline_entries=kept.timeline, log_kept=kept.log)
 
 
 def make_sqlite(folder: Path, clock: Clock, kept: Kept) -> SqliteStore:
@@ -95,7 +93,9 @@ class Desk:
     def told(self, user: UserId, endings: Sequence[Ending] = (), leaves: Sequence[Leave] = ()) -> Contribution:
         """The next contribution of a user."""
         self.revisions[user] = revision = self.revisions.get(user, 0) + 1
-        return Contribution(user, revision, tuple(self.connections.get(user, {}).values()), tuple(endings), tuple(leaves))
+        return Contribution(
+            user, revision, tuple(self.connections.get(user, {}).values()), tuple(endings), tuple(leaves)
+        )
 
     async def put(self, *contributions: Contribution) -> Outcome:
         return self._heard(await self.store.put(contributions))
@@ -143,7 +143,7 @@ class Desk:
         return c
 
     def ending(self, c: ConnectionSummary, cause: Cause, window: float, ago: float = 0.0) -> Ending:
-        return Ending(c.id, c.session, c.tab, cause, window, ago)
+        return Ending(c.id, c.session, c.tab, cause, window, ago, 0, c)
 
     async def end(
         self, user: UserId, c: ConnectionSummary, cause: Cause, window: float = 8.0, ago: float = 0.0

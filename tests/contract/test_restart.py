@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from stillhere.core.events import GraceStarted, Transition
 from stillhere.core.record import NOBODY
 from stillhere.core.words import Availability, Cause, ReadyState, Status, UserId
-from stillhere.store.contract import Cursor
+from stillhere.store.contract import Cursor, StoreUnavailable
 from tests.contract.stand import ALICE, ATTIC, BOB, CAROL, LOBBY, Stand, changes
 
 ONLINE, OFFLINE = "PRESENCE_ONLINE", "PRESENCE_OFFLINE"
@@ -199,10 +201,11 @@ async def test_an_idle_run_leaves_a_cursor_that_goes_on(file: Stand) -> None:
 async def test_a_cursor_beyond_what_an_earlier_run_wrote_is_a_gap(file: Stand) -> None:
     await file.desk.open(ALICE)
     file.desk.add(BOB)
-    pending = file.store.put([file.desk.told(BOB)])
+    pending = asyncio.ensure_future(file.store.put([file.desk.told(BOB)]))
     lost = (await file.store.snapshot([BOB])).cursor  # ahead of its commit, which never comes
     await file.kill()
-    del pending
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await pending
     next_run = await file.again()
     await next_run.desk.open(CAROL)
     await next_run.desk.open(BOB)

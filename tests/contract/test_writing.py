@@ -166,9 +166,7 @@ async def test_availability_and_metadata_outlive_a_reconnect_and_their_node_is_t
     await stand.desk.end(ALICE, c, Cause.GOING_AWAY)
     stand.desk.add(ALICE)
     outcome = await stand.desk.put(stand.desk.told(ALICE))
-    assert [(u, i.availability, i.meta) for u, i in outcome.inherited] == [
-        (ALICE, Availability.AWAY, {"mood": "calm"})
-    ]
+    assert [(u, i.availability, i.meta) for u, i in outcome.inherited] == [(ALICE, Availability.AWAY, {"mood": "calm"})]
     assert await shown(stand, ALICE) is Status.AWAY
 
 

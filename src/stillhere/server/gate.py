@@ -54,7 +54,8 @@ class GateKeeper:
         if not self._origins.trusts_host(headers.get("host")):
             return self._refuse("host", 421, f"the Host {headers.get('host', '')[:128]!r} is not one of this server's")
         token, protocols = self._token(request)
-        decision = self._origins.decide(headers.get("origin"), headers.get("host"), bearer=token is not None)
+        # who has no Origin is no browser, and brings a token in any case: here, or in the first message
+        decision = self._origins.decide(headers.get("origin"), headers.get("host"), bearer=True)
         if not decision.allowed:
             return self._refuse("origin", 403, decision.reason)
         if protocols and SUBPROTOCOL not in protocols:

@@ -258,11 +258,12 @@ class World:
         told = node.roster.take_contributions(self.now)
         assert self.ledger.put(self.now, node.incarnation, 1, told) is Answer.OK
         self.hear()
+        inherited = self.ledger.take_inherited()
         if node.deaf:
             node.roster.mark(contribution.user for contribution in told)
-        else:
-            node.roster.acknowledge(told)
-        for user, summary in self.ledger.take_inherited():
+            return
+        node.roster.acknowledge(told)
+        for user, summary in inherited:
             node.roster.adopt(user, summary)
 
     def sweep(self) -> None:
