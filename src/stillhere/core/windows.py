@@ -11,9 +11,9 @@ import msgspec
 
 from stillhere.core.events import GraceCancelled, GraceExpired, GraceStarted, Returned
 from stillhere.core.record import ConnectionSummary, Ending, Gone, Grace, Hold, Leave, Record
-from stillhere.core.words import FINAL_CAUSES, Cause, Phase, ReadyState
+from stillhere.core.words import FINAL_CAUSES, Cause, Phase, ReadyState, SessionId, TabId
 
-_ENDS_EVERYTHING = (Cause.KICKED, Cause.REVOKED)
+_DEPARTURES = FINAL_CAUSES - {Cause.SUPERSEDED}
 _CAUSES = frozenset(Cause)
 _HOLDS_MAX = 64
 _GONE_MAX = 16
@@ -72,17 +72,11 @@ def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None
         The cause of the end.
     """
     cause = ending.cause
-    if cause in _ENDS_EVERYTHING:
-        record.holds.clear()
-        record.gone = ()
-    elif cause is Cause.BYE:
-        for tab in [t for t, h in record.holds.items() if ending.session == h.connection.session or t == ending.tab]:
-            del record.holds[tab]
+    if cause in _DEPARTURES:
+        _depart(record, ending, since)
     if cause is not Cause.SUPERSEDED and was is not None:
         record.last_seen_at = max(record.last_seen_at or 0.0, since)
     if cause in FINAL_CAUSES:
-        if cause is not Cause.SUPERSEDED:
-            record.gone = tuple(g for g in record.gone if g.session != ending.session)
         return cause
     gone = Gone(ending.tab, ending.session, cause, since, ending.window)
     record.gone = (*[g for g in record.gone if g.tab != ending.tab][-_GONE_MAX + 1 :], gone)
@@ -91,6 +85,20 @@ def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None
     if deadline > clock and shown and was is not None:
         _hold(record, Hold(was, cause, since, ending.window, deadline))
     return cause
+
+
+def _depart(record: Record, ending: Ending, since: float) -> None:
+    """A departure ends the windows that its session and its tab left open; a kick or a revocation ends them all.
+
+    Not those left open since: the news of a departure may come late, and more than once.
+    """
+
+    def covers(tab: TabId, session: SessionId, ended_at: float) -> bool:
+        own = ending.cause is not Cause.BYE or session == ending.session or tab == ending.tab
+        return own and ended_at <= since
+
+    record.holds = {t: h for t, h in record.holds.items() if not covers(t, h.connection.session, h.since)}
+    record.gone = tuple(g for g in record.gone if not covers(g.tab, g.session, g.ended_at))
 
 
 def _hold(record: Record, hold: Hold) -> None:

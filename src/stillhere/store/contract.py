@@ -173,6 +173,14 @@ class Store(Protocol):
         """Seconds until :meth:`sweep` has something to do, as far as this node knows; None for never."""
         ...
 
+    def deadline_at(self, deadline: float) -> float:
+        """When a deadline on the store clock comes, Unix seconds: for people, as far as this node can tell.
+
+        Args:
+            deadline: of a :class:`~stillhere.core.record.Hold` or a :class:`~stillhere.core.record.Grace`.
+        """
+        ...
+
     async def snapshot(self, users: Sequence[UserId]) -> Snapshot:
         """The states of users, unknown ones included."""
         ...

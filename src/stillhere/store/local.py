@@ -152,6 +152,12 @@ class LocalStore:
         """See :meth:`Store.next_deadline`."""
         return self.ledger.next_deadline()
 
+    def deadline_at(self, deadline: float) -> float:
+        """See :meth:`Store.deadline_at`. The same at every call while the clock runs normally."""
+        clock = self.ledger.state.clock
+        seen = self._now() if clock.seen is None else clock.seen
+        return seen + max(deadline, clock.hold_until) - clock.value
+
     def _take(self) -> Outcome:
         """What happened since the last call; noted in the log and the timelines, whole, before any of it is kept."""
         events = self.ledger.take_events()

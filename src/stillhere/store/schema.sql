@@ -51,7 +51,7 @@ CREATE INDEX timeline_of_user ON timeline (user, id);
 SELECT ledger, clean FROM state;
 
 -- name: load records
-SELECT record FROM records;
+SELECT record FROM records ORDER BY rowid;
 
 -- name: load epochs
 SELECT epoch, began_after FROM epochs ORDER BY epoch;

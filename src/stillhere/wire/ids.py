@@ -13,7 +13,7 @@ def id_fault(text: str, most: int = ID_BYTES) -> str | None:
     A user id and a room name are 1 to ``most`` bytes of UTF-8 without control characters.
     """
     if not text:
-        return "is empty; it must have 1 to 256 bytes"
+        return f"is empty; it must have 1 to {most} bytes"
     if text.isascii():
         size = len(text)
     else:

@@ -87,6 +87,9 @@ class Probe(ClientMessage, tag="probe", frozen=True):
 
 Request = Auth | Watch | Unwatch | Query | Join | Leave | State | Bye | Ping | Probe
 
+META_DEPTH = 32
+"""How deep ``meta`` may be nested, itself included: it is encoded again in places that stand on a deeper stack."""
+
 _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
@@ -101,16 +104,39 @@ def decode(message: bytes) -> Request:
         message: UTF-8 JSON.
 
     Raises:
-        BadMessage: malformed JSON, an unknown ``type``, a missing field, a wrong type, too deep.
+        BadMessage: malformed JSON, an unknown ``type``, a missing field, a wrong type, too deep, a number that not
+            every store can hold.
     """
     try:
-        return _decoder.decode(message)
+        request = _decoder.decode(message)
     except msgspec.ValidationError as error:
         raise BadMessage(f"not a valid message: {error}") from None
     except msgspec.DecodeError as error:
         raise BadMessage(f"not JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise BadMessage(f"not UTF-8: {error.reason}") from None
     except RecursionError:
         raise BadMessage("nested too deeply") from None
+    if isinstance(request, Join | State) and request.meta:
+        _check_meta(request.meta)
+    return request
+
+
+def _check_meta(meta: dict[str, Any]) -> None:
+    """Refuse what can be read here but not be kept everywhere: very deep nesting, integers of more than 64 bits."""
+    level: list[Any] = [meta]
+    depth = 0
+    while level:
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict | list):
+                if depth == META_DEPTH:
+                    raise BadMessage(f"meta is nested more than {META_DEPTH} levels deep")
+                inner += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+                raise BadMessage("meta holds an integer of more than 64 bits")
+        level = inner
+        depth += 1
 
 
 class ServerMessage(msgspec.Struct, tag_field="type", rename="camel", omit_defaults=True, frozen=True):

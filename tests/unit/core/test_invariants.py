@@ -147,6 +147,20 @@ def test_2_a_kick_ends_the_window_also_while_an_upgrade_is_in_flight() -> None:
     assert world.status() is Status.OFFLINE
 
 
+def test_2_the_news_of_a_kick_repeated_later_does_not_end_the_windows_of_those_who_came_back() -> None:
+    world = World(nodes=("n1", "n2"))
+    world.connect(node="n2", session="s2")
+    world.nodes["n2"].deaf = True
+    world.kick()
+    world.advance(1)
+    world.end(world.connect(node="n1", session="s3"))
+    assert world.phase() is Phase.HELD
+    world.turn()
+    assert world.phase() is Phase.HELD
+    world.advance(8)
+    assert world.changes() == [ONLINE, OFFLINE] * 2
+
+
 def test_2_a_window_of_zero_is_offline_at_once() -> None:
     world = World({Cause.GOING_AWAY: 0.0})
     world.end(world.connect())

@@ -230,6 +230,25 @@ def test_what_a_connection_says_after_its_end_is_ignored(roster: Roster) -> None
     assert not roster.changed and roster.users() == []
 
 
+def test_a_tab_takes_over_its_availability_although_the_store_was_not_told_of_it_in_between(roster: Roster) -> None:
+    first, other = opened(roster, "c1", "t1"), opened(roster, "c2", "t2")
+    roster.state(first, Availability.AWAY, {"a": 1})
+    roster.state(other, Availability.BUSY, None)
+    roster.depart(other, Cause.BYE, START)
+    second = opened(roster, "c3", "t1")
+    assert (second.availability, second.meta) == (Availability.AWAY, {"a": 1})
+    roster.state(second, Availability.ACTIVE, {"b": 2})
+    roster.lost(second, START)
+    roster.depart(opened(roster, "c4", "t3"), Cause.BYE, START)
+    assert opened(roster, "c5", "t3").availability is None
+    third = opened(roster, "c6", "t1")
+    assert (third.availability, third.meta) == (Availability.ACTIVE, {"a": 1, "b": 2})
+    stating = connecting(roster, "c7", "t1")
+    stating.availability, stating.meta = Availability.BUSY, {}
+    roster.open(stating, START)
+    assert (stating.availability, stating.meta) == (Availability.BUSY, {})
+
+
 def test_what_a_tab_took_over_does_not_overwrite_what_was_stated_meanwhile(roster: Roster) -> None:
     c = opened(roster)
     told = ConnectionSummary(c.id, c.session, c.tab, c.ready, START, Availability.AWAY, {"a": 1})

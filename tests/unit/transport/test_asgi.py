@@ -116,19 +116,27 @@ def test_plain_uvicorn_serves_it_too(ws: str) -> None:
     assert {request.path for request in gate.requests} == {"/any/path"}
 
 
-def test_a_ping_without_an_answer_is_a_timeout() -> None:
+@pytest.mark.parametrize("clogged", [False, True])
+def test_a_ping_without_an_answer_is_a_timeout(clogged: bool) -> None:
     gate = OpenGate()
     with (
-        running(gate, "asgi", heartbeat_interval=0.05, heartbeat_timeout=0.1) as server,
-        RawClient(server.port) as client,
+        running(gate, "asgi", heartbeat_interval=0.05, heartbeat_timeout=0.3) as server,
+        RawClient(server.port, receive_buffer=4096) as client,
     ):
         client.open()
         endpoint = gate.endpoint()
         endpoint.expect(("open",))
-        kind, error = endpoint.next()
+        assert endpoint.socket is not None
+        if clogged:
+            while server.call(endpoint.socket.unsent) < 200000:
+                server.call(endpoint.socket.send, b"x" * 60000)
+        while (event := endpoint.next())[0] == "full":
+            pass
+        kind, error = event
         assert kind == "lost"
         assert isinstance(error, TimeoutError)
-        assert client.received_close() == 1011
+        if not clogged:
+            assert client.received_close() == 1011
 
 
 def test_a_message_that_follows_a_close_frame_in_the_same_segment_is_not_told() -> None:

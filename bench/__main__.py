@@ -1,0 +1,185 @@
+"""``python -m bench``: measure Stillhere beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from bench.adapters import HERE, PEERS, USUAL, Peer
+from bench.figures import medians, table
+from bench.machine import describe
+from bench.phases import PHASES, QUICK, Figures, Plan
+from bench.stand import Failed, Stand, free_port, raise_file_limit, split_cpus, work_dir
+
+_PHASE_TIMEOUT = 180.0
+_SPARE_FILES = 200
+"""Open files beside the connections."""
+
+Measured = dict[str, dict[str, list[float]]]
+
+
+def say(text: str) -> None:
+    """Progress, for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+async def measure(peer: Peer, phase: str, plan: Plan) -> Figures:
+    """One phase against a fresh server.
+
+    Raises:
+        Failed: it did not do the work.
+    """
+    servers, load = split_cpus()
+    os.sched_setaffinity(0, load | servers)
+    port, work = free_port(), work_dir()
+    gc.collect()
+    gc.disable()  # a pause of the generator would look like a slow server
+    try:
+        async with asyncio.timeout(_PHASE_TIMEOUT):
+            async with Stand(peer.command(port, work), peer.env, port, servers) as stand:
+                os.sched_setaffinity(0, load)
+                return await PHASES[phase](stand, plan)
+    except TimeoutError:
+        raise Failed(f"no end after {_PHASE_TIMEOUT:g} s") from None
+    except ExceptionGroup as group:
+        raise Failed(str(group.exceptions[0])) from group
+    except OSError as error:
+        raise Failed(str(error)) from error
+    finally:
+        gc.enable()
+        os.sched_setaffinity(0, load | servers)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+async def rounds(peers: Sequence[str], phases: Sequence[str], plan: Plan) -> tuple[Measured, list[str]]:
+    """All of it: the peers take turns within each phase, so that all see the same machine."""
+    measured: Measured = {PEERS[name].title: {} for name in peers}
+    faults: list[str] = []
+    begin = time.monotonic()
+    for turn in range(plan.rounds):
+        for phase in phases:
+            for name in peers:
+                peer = PEERS[name]
+                if phase not in peer.phases:
+                    continue
+                where = f"[{time.monotonic() - begin:5.0f} s] round {turn + 1}/{plan.rounds} {phase:<8} {name:<17}"
+                try:
+                    figures = await measure(peer, phase, plan)
+                except Failed as fault:
+                    faults.append(f"round {turn + 1}, {phase}, {name}: {fault}")
+                    say(f"{where} FAILED: {fault}")
+                    continue
+                say(f"{where} " + "  ".join(f"{key}={value:.4g}" for key, value in figures.items()))
+                for key, value in figures.items():
+                    measured[peer.title].setdefault(key, []).append(value)
+    return measured, faults
+
+
+def save(results: Path, machine: Mapping[str, object], plan: Plan, measured: Measured, faults: Sequence[str]) -> Path:
+    """Write everything down, the single values too."""
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    document = {
+        "machine": machine,
+        "plan": msgspec.to_builtins(plan),
+        "medians": medians(measured),
+        "values": measured,
+        "faults": faults,
+    }
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def chosen(text: str | None, known: Mapping[str, object], usual: Sequence[str], what: str) -> list[str]:
+    """The names in ``text``, in the order in which they are known; ``usual`` where there is none.
+
+    Raises:
+        SystemExit: one of them is not known.
+    """
+    if not text:
+        return list(usual)
+    wanted = text.replace(",", " ").split()
+    strange = [name for name in wanted if name not in known]
+    if strange:
+        raise SystemExit(f"{what} {strange[0]!r} is not known; there are: {', '.join(known)}")
+    return [name for name in known if name in wanted]
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; PEERS, PHASES and QUICK may come from the environment, as ``make`` passes them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure memory and CPU per connection and per delivery, Stillhere beside its peers. Progress goes "
+        "to stderr, a Markdown table to stdout, everything to bench/results/. Linux only.",
+        epilog="About 12 minutes; with --quick one. docs/performance.md says what each figure means.",
+    )
+    environ = os.environ
+    parser.add_argument("--quick", action="store_true", default=bool(environ.get("QUICK")), help="smaller, one round")
+    parser.add_argument("--peers", default=environ.get("PEERS"), help=f"some of: {', '.join(PEERS)}")
+    parser.add_argument("--phases", default=environ.get("PHASES"), help=f"some of: {', '.join(PHASES)}")
+    parser.add_argument("--rounds", type=int, help="how often (default 3; with --quick 1)")
+    parser.add_argument("--connections", type=int, help="idle connections (default 5000; with --quick 1500)")
+    parser.add_argument("--watchers", type=int, help="watchers of a change (default 1000; with --quick 500)")
+    return parser.parse_args(argv)
+
+
+def plan_of(given: argparse.Namespace, files: int) -> Plan:
+    """How much, as asked for.
+
+    Raises:
+        SystemExit: the system does not allow so many connections, or a number makes no sense.
+    """
+    plan = QUICK if given.quick else Plan()
+    asked = {key: value for key in ("rounds", "connections", "watchers") if (value := getattr(given, key)) is not None}
+    for key, value in asked.items():
+        if value < 1:
+            raise SystemExit(f"--{key} is {value}; it must be at least 1")
+    plan = msgspec.structs.replace(plan, **asked)
+    most = max(plan.connections, plan.watchers)
+    if most + _SPARE_FILES > files:
+        raise SystemExit(
+            f"{most} connections need {most + _SPARE_FILES} open files, and the hard limit is {files} (ulimit -Hn); "
+            "raise it, or pass --connections"
+        )
+    return plan
+
+
+def main() -> int:
+    """Run."""
+    given = arguments()
+    if sys.platform != "linux":
+        raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
+    peers = chosen(given.peers, PEERS, USUAL, "the peer")
+    phases = chosen(given.phases, PHASES, list(PHASES), "the phase")
+    plan = plan_of(given, raise_file_limit())
+    try:
+        for name in peers:
+            PEERS[name].prepare()
+    except Failed as fault:
+        raise SystemExit(str(fault)) from None
+    machine = describe()
+    say(f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load']}, Python {machine['python']}")
+    if machine["cpus"] == 1:
+        say("there is one CPU only: the load shares it with the server, and figures are higher than they would be")
+    measured, faults = uvloop.run(rounds(peers, phases, plan))
+    path = save(HERE / "results", machine, plan, measured, faults)
+    print(table(measured))
+    say(f"all values: {path}")
+    for text in faults:
+        say(f"FAILED: {text}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The send floor: what ``socket.send`` costs, called in a loop over raw sockets.
+
+It greets and answers just enough for the load generator, knows nobody, and writes one ready frame to every socket
+for each ``state`` message. What a server spends above this is its own; the rest is the kernel's. Called from Python,
+a send costs about 0.3 µs more than from C.
+
+    python server.py PORT BYTES
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import select
+import socket
+import sys
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def frame(payload: bytes) -> bytes:
+    """A text frame of a server, of less than 64 KiB."""
+    size = len(payload)
+    head = bytes((0x81, size)) if size < 126 else bytes((0x81, 126)) + size.to_bytes(2, "big")
+    return head + payload
+
+
+def accepted(head: bytes) -> bytes:
+    """The 101 for the head of a request."""
+    key = head.partition(b"Sec-WebSocket-Key:")[2].partition(b"\r\n")[0].strip()
+    answer = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Protocol: stillhere.v1\r\nSec-WebSocket-Accept: " + answer + b"\r\n\r\n"
+    )
+
+
+def serve(port: int, size: int) -> None:
+    """Serve until killed."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+    poll = select.epoll()
+    poll.register(listener, select.EPOLLIN)
+    fresh: dict[int, socket.socket] = {}
+    ready: dict[int, socket.socket] = {}
+    broadcast = frame(b'{"type":"room"'.ljust(size - 1) + b"}")
+    while True:
+        for fd, _ in poll.poll():
+            if fd == listener.fileno():
+                client, _ = listener.accept()
+                client.setblocking(False)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                fresh[client.fileno()] = client
+                poll.register(client, select.EPOLLIN)
+                continue
+            client = fresh.pop(fd, None) or ready.pop(fd)
+            # The generator masks with zeros, so that what it says can be read as it stands.
+            request = client.recv(65536)
+            if not request:
+                poll.unregister(fd)
+                client.close()
+                continue
+            ready[fd] = client
+            if request.startswith(b"GET "):
+                client.send(accepted(request) + frame(b'{"type":"welcome"}'))
+                continue
+            id = request.partition(b'"id":')[2].partition(b",")[0].rstrip(b"}")
+            if b'"type":"state"' in request:
+                for receiver in ready.values():
+                    receiver.send(broadcast)
+            client.send(frame(b'{"type":"ok","id":' + id + b"}"))
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,168 @@
+"""What is measured: one function per phase, each with a server of its own.
+
+Every phase checks that the server did the whole job, and raises :class:`~bench.stand.Failed` if it did not: a figure
+of half the work is worth nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from bench.client import Client, masked, users_in
+from bench.stand import Failed, Stand
+
+Figures = dict[str, float]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How much of everything."""
+
+    rounds: int = 3
+    connections: int = 5000
+    watchers: int = 1000
+    changes: int = 200
+    sweeps: int = 3
+    """How often each of the changing users changes in a burst."""
+    settle: float = 3.0
+    """Seconds between the last connection and the look at the memory."""
+
+
+QUICK = Plan(rounds=1, connections=1500, watchers=500, changes=60, sweeps=1, settle=1.0)
+
+GAP = 0.05
+"""Seconds between isolated changes: longer than anybody waits to fold."""
+
+BURST_USERS = 200
+BURST_IN_FLIGHT = 20
+
+_WARM = 30
+"""Connections before the first look, so that what a server loads late is not counted."""
+
+
+def _names(count: int) -> list[str]:
+    return [f"user-{i:05}" for i in range(count)]
+
+
+async def _opening(stand: Stand, plan: Plan, room: str | None) -> tuple[float, float]:
+    """KiB and CPU µs per connection."""
+    await stand.crowd([f"warm-{i}" for i in range(_WARM)], room)
+    await stand.quiet()
+    memory, cpu = stand.memory(), stand.cpu()
+    await stand.crowd(_names(plan.connections), room)
+    await stand.quiet()
+    cpu = stand.cpu() - cpu
+    await asyncio.sleep(plan.settle)
+    return (stand.memory() - memory) / 1024 / plan.connections, cpu / plan.connections * 1e6
+
+
+async def idle(stand: Stand, plan: Plan) -> Figures:
+    """Connections that are welcomed and then do nothing."""
+    kib, us = await _opening(stand, plan, None)
+    return {"bare_kib": kib, "connect_us": us}
+
+
+async def tracked(stand: Stand, plan: Plan) -> Figures:
+    """The same, each in a room of its own."""
+    kib, us = await _opening(stand, plan, "room of {}")
+    return {"tracked_kib": kib, "connect_join_us": us}
+
+
+async def _changes(stand: Stand, actor: Client, plan: Plan) -> float:
+    """CPU µs per watcher of changes that are alone in time."""
+    await stand.quiet(1.0)
+    loop = asyncio.get_running_loop()
+    requests = [
+        masked(b'{"type":"state","id":%d,"availability":"%s"}' % (10_000 + i, b"active" if i % 2 else b"busy"))
+        for i in range(plan.changes)
+    ]
+    frames, cpu, begin = stand.tally.frames, stand.cpu(), loop.time()
+    for i, request in enumerate(requests):
+        await asyncio.sleep(begin + i * GAP - loop.time())
+        actor.say(request)
+    await stand.quiet()
+    cpu = stand.cpu() - cpu
+    told = stand.tally.frames - frames - plan.changes  # each is acknowledged, too
+    wanted = plan.changes * plan.watchers
+    # On a busy machine a change may be late by so much that it meets the next one, and is folded.
+    if not 0.9 * wanted <= told <= wanted:
+        raise Failed(f"{told} frames for {plan.changes} changes before {plan.watchers} watchers; {wanted} expected")
+    return cpu / told * 1e6
+
+
+async def room(stand: Stand, plan: Plan) -> Figures:
+    """One member of a room changes; all are told."""
+    members = await stand.crowd(_names(plan.watchers), "hall")
+    return {"room_us": await _changes(stand, members[0], plan)}
+
+
+async def watch(stand: Stand, plan: Plan) -> Figures:
+    """One user changes, whom all watch."""
+    watchers = await stand.crowd(_names(plan.watchers))
+    for watcher in watchers:
+        await watcher.ask("watch", '"users":["star"]')
+    [star] = await stand.crowd(["star"])
+    return {"watch_us": await _changes(stand, star, plan)}
+
+
+async def burst(stand: Stand, plan: Plan) -> Figures:
+    """Many members of a room change at about the same time."""
+    members = await stand.crowd(_names(plan.watchers), "hall")
+    await stand.quiet(1.0)
+    witness = members[-1]
+    witness.kept = []
+    frames, cpu = stand.tally.frames, stand.cpu()
+    changing = members[:BURST_USERS]
+    for sweep in range(plan.sweeps):
+        waiting = iter(changing)
+        availability = "active" if sweep % 2 else "busy"
+
+        async def work(waiting: object = waiting, availability: str = availability) -> None:
+            for member in waiting:  # type: ignore[attr-defined]
+                await member.ask("state", f'"availability":"{availability}"')
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(BURST_IN_FLIGHT):
+                group.create_task(work())
+    await stand.quiet()
+    cpu = stand.cpu() - cpu
+    seen = users_in(witness.kept)
+    if not seen.issuperset(member.user for member in changing):
+        raise Failed(f"the last member was told of {len(seen)} of {len(changing)} that changed")
+    changes = plan.sweeps * len(changing)
+    return {
+        "burst_us": cpu / (changes * plan.watchers) * 1e6,
+        "burst_frames": stand.tally.frames - frames - changes,
+    }
+
+
+async def storm(stand: Stand, plan: Plan) -> Figures:
+    """All join one room at once."""
+    members = await stand.crowd(_names(plan.watchers))
+    await stand.quiet(1.0)
+    witnesses = members[0], members[-1]
+    for witness in witnesses:
+        witness.kept = []
+    frames, cpu = stand.tally.frames, stand.cpu()
+    request = masked(b'{"type":"join","id":1,"room":"hall"}')
+    for member in members:
+        member.say(request)
+    await stand.quiet(1.0)
+    cpu = stand.cpu() - cpu
+    for witness in witnesses:
+        there = users_in(witness.kept or ())
+        if len(there) != len(members):
+            raise Failed(f"{witness.user} knows of {len(there)} members of {len(members)}")
+    return {"storm_s": cpu, "storm_frames": stand.tally.frames - frames}
+
+
+PHASES: dict[str, Callable[[Stand, Plan], Awaitable[Figures]]] = {
+    "idle": idle,
+    "tracked": tracked,
+    "room": room,
+    "watch": watch,
+    "burst": burst,
+    "storm": storm,
+}

@@ -1,0 +1,66 @@
+"""The HTTP application of a node: the API, the event stream, health and metrics, and the pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from stillhere.http import dev as development
+from stillhere.http import events, nodes, rooms, service, stats, users
+from stillhere.http.call import Api
+from stillhere.http.dev import DevMode
+from stillhere.http.errors import Refused, tell
+from stillhere.http.events import StreamLimits, Streams
+from stillhere.http.openapi import build_document
+from stillhere.http.pages import FOLDER, Pages
+from stillhere.http.routing import Table
+from stillhere.http.shell import Shell
+from stillhere.http.stats import Rates
+from stillhere.server.node import Node
+from stillhere.server.origins import OriginPolicy
+from stillhere.store.contract import StoreError
+
+__all__ = ["DevMode", "StreamLimits", "build_app"]
+
+
+def build_app(
+    node: Node, *, dev: DevMode | None = None, streams: StreamLimits | None = None, pages: Path = FOLDER
+) -> Starlette:
+    """Make the application.
+
+    Args:
+        node: of which it tells. The application neither starts nor stops it.
+        dev: adds the calls and the demo page of the development server.
+        streams: bounds of ``/v1/events``.
+        pages: where the built pages are.
+    """
+    api = Api(node, dev, Streams(node, streams or StreamLimits()), Rates(node.monotonic()))
+    operations = [
+        *users.OPERATIONS,
+        *rooms.OPERATIONS,
+        *events.OPERATIONS,
+        *nodes.OPERATIONS,
+        *stats.OPERATIONS,
+        *service.OPERATIONS,
+        *(development.OPERATIONS if dev is not None else ()),
+    ]
+    api.document = build_document(operations, queries=node.settings.limits.queries)
+    operations += Pages(pages, api.document).operations(dev=dev is not None)
+    app = Starlette(
+        routes=[Table(api, operations)],
+        middleware=[Middleware(Shell, policy=_hosts(node, dev))],
+        exception_handlers={Refused: tell, HTTPException: tell, StoreError: tell},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _hosts(node: Node, dev: DevMode | None) -> OriginPolicy:
+    """Which hosts the server is; the development server is this machine, whatever a page's name is made to point to."""
+    origins = node.settings.origins
+    if dev is not None and not origins.hosts:
+        return OriginPolicy(origins.allowed, hosts=("localhost",))
+    return origins.policy
