@@ -48,15 +48,24 @@ def _npm(name: str) -> Callable[[], None]:
     return prepare
 
 
-def _stillhere(store: str, websocket: str) -> Callable[[int, Path], list[str]]:
-    def command(port: int, work: Path) -> list[str]:
-        node = str(_PEERS / "stillhere" / "node.py")
-        return [sys.executable, node, str(port), SECRET, store.format(work), websocket]
+def _stillhere(title: str, store: str, websocket: str = "picows") -> Peer:
+    """``stillhere serve`` as it comes, but for limits that a crowd from one machine would meet."""
+    flags = {
+        "store.url": store,
+        "server.websocket": websocket,
+        "limits.connections": 100_000,
+        "limits.connections_per_ip": 100_000,
+        "limits.messages_per_second": 1000,
+    }
+    return Peer(
+        title,
+        lambda port, work: [
+            *(sys.executable, "-m", "stillhere", "serve", "--port", str(port)),
+            *(f"--set={key}={str(value).format(work)}" for key, value in flags.items()),
+        ],
+        env={"PYTHONPATH": str(_SOURCE), "STILLHERE_AUTH__SECRET": SECRET},
+    )
 
-    return command
-
-
-_ENV = {"PYTHONPATH": str(_SOURCE)}
 
 PEERS: dict[str, Peer] = {
     "floor": Peer(
@@ -69,9 +78,9 @@ PEERS: dict[str, Peer] = {
         lambda port, _: ["node", str(_PEERS / "ws" / "server.mjs"), str(port), SECRET],
         prepare=_npm("ws"),
     ),
-    "stillhere": Peer("Stillhere, picows, memory", _stillhere("memory:", "picows"), env=_ENV),
-    "stillhere-sqlite": Peer("Stillhere, picows, sqlite", _stillhere("sqlite:///{}/bench.db", "picows"), env=_ENV),
-    "stillhere-asgi": Peer("Stillhere, ASGI transport, memory", _stillhere("memory:", "asgi"), env=_ENV),
+    "stillhere": _stillhere("Stillhere, memory", "memory:"),
+    "stillhere-sqlite": _stillhere("Stillhere, sqlite", "sqlite:///{}/bench.db"),
+    "stillhere-asgi": _stillhere("Stillhere, memory, ASGI transport", "memory:", "asgi"),
 }
 
 USUAL = ("floor", "ws", "stillhere", "stillhere-sqlite")

@@ -267,6 +267,15 @@ class Raw:
         self.closed()
         self.tcp.close()
 
+    def answer_close(self, end: Closed) -> None:
+        """End as a well-behaved client does: the server's close frame, if there was one, is answered; then TCP ends."""
+        if end.code != 1006:
+            try:
+                self.frame(CLOSE, close_payload(end.code) if end.code != 1005 else b"")
+            except OSError:  # the server did not wait for it
+                pass
+        self.tcp.close()
+
     # -- receiving --------------------------------------------------------------------------------------------------
 
     def upgraded(self) -> None:

@@ -10,6 +10,7 @@ import atexit
 import http.client
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -31,6 +32,9 @@ START = 20.0
 
 Transport = Literal["picows", "asgi"]
 TRANSPORTS: tuple[Transport, ...] = ("picows", "asgi")
+
+_ADDRESS = re.compile(r'"url":"(http://[^"]+)"|\burl=(http://\S+)|^  API +(http://\S+)/docs')
+"""The line that says where it serves: as JSON, as key=value, or of ``stillhere dev``."""
 
 _SOURCE = Path(stillhere.__file__).parents[1]
 
@@ -55,7 +59,7 @@ def environment(settings: Mapping[str, object] | None = None) -> dict[str, str]:
 
 
 class ServerProcess:
-    """``stillhere serve``, or another command that serves; a context manager.
+    """``stillhere serve`` or ``stillhere dev``; a context manager.
 
     Attributes:
         secret: the HMAC secret.
@@ -70,7 +74,7 @@ class ServerProcess:
         settings: Mapping[str, object] | None = None,
         *,
         websocket: Transport = "picows",
-        arguments: Sequence[str] = ("serve",),
+        dev: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare; entering the context starts it.
@@ -79,7 +83,7 @@ class ServerProcess:
             settings: ``section.key`` to value, over the defaults of these tests: a store in memory, a drain of half a
                 second, a port of the kernel's choice.
             websocket: which transport.
-            arguments: of ``python -m stillhere``.
+            dev: the development server; it makes its own secret, so tokens come from itself.
             environ: further variables.
         """
         self.secret = secrets.token_urlsafe(48)
@@ -97,7 +101,7 @@ class ServerProcess:
             "admin.api_keys": [self.api_key],
             **(settings or {}),
         }
-        self._arguments = list(arguments)
+        self._dev = dev
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._readers: list[threading.Thread] = []
@@ -127,8 +131,9 @@ class ServerProcess:
         if self.url:
             self._settings["server.port"] = self.port
         self._began = len(self._lines)
+        said = len(self._output["stdout"])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stillhere", *self._arguments],
+            [sys.executable, "-m", "stillhere", *self._arguments()],
             env={**environment(self._settings), **self._environ},
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
@@ -141,7 +146,7 @@ class ServerProcess:
         ]
         for reader in self._readers:
             reader.start()
-        self.url = self.wait_log("serving", timeout=START)[-1]["url"]
+        self._until(lambda: self._find_address(said), START, "say where it serves")
         self._until(lambda: self.get("/readyz")[0] == 200, START, "be ready")
         return self
 
@@ -233,6 +238,11 @@ class ServerProcess:
             claims: as for :func:`stillhere.server.auth.mint`; everybody may be watched and every room joined unless
                 they say otherwise.
         """
+        if self._dev:
+            assert not claims, "the development server chooses the claims"
+            token = self.call("POST", "/dev/token", {"user": user})[1]["token"]
+            assert isinstance(token, str)
+            return token
         return mint(self.secret, user, **{"now": time.time(), "watch": "*", "rooms": "*", **claims})
 
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
@@ -303,6 +313,18 @@ class ServerProcess:
                 self._said.wait(min(0.1, left))
         wanted = f"{count} × {event} {fields or ''}"
         raise ServerFailed(f"the server logged {len(found)} and not {wanted} within {timeout} s{self._told()}")
+
+    def _arguments(self) -> list[str]:
+        if not self._dev:
+            return ["serve"]
+        return ["dev", "--port", str(self._settings["server.port"]), "--store", str(self._settings["store.url"])]
+
+    def _find_address(self, start: int) -> bool:
+        with self._said:
+            found = [match for line in self._output["stdout"][start:] if (match := _ADDRESS.search(line))]
+        if found:
+            self.url = next(filter(None, found[-1].groups()))
+        return bool(found)
 
     def _reading(self) -> bool:
         return any(reader.is_alive() for reader in self._readers)

@@ -20,11 +20,12 @@ BINARY = {f"1.2.{n}" for n in range(1, 9)}
 that this one closes with 1003, which the suite cannot approve of."""
 
 KNOWN = {
-    # Two close frames in one segment: picows reads one frame ahead and answers the second with 1002.
+    # Two close frames: picows reads one frame ahead and answers the second with 1002.
     "picows": {"7.1.2"},
     # A close frame inside a fragmented message: websockets drops what follows, and the code that the suite expects.
     "asgi": {"7.1.5"},
 }
+"""What fails if the frames arrive in one segment, which is nearly always: a busy machine may part them."""
 
 
 @pytest.fixture(params=["picows", "asgi"])
@@ -51,5 +52,5 @@ async def test_every_case_of_the_suite_passes_but_the_known_ones(echo: tuple[str
     except kosoku.FailureError as failure:
         results = failure.results
     assert len(results) == CASES
-    assert {result.case_id for result in results if not result.passed} == BINARY | KNOWN[transport]
+    assert {result.case_id for result in results if not result.passed} - KNOWN[transport] == BINARY
     assert {result.remote_close_code for result in results if result.case_id in BINARY} == {1003}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from tests.acceptance.raw import PATIENCE, Closed, Message, Raw
+from tests.acceptance.server import ServerProcess
 
 T = TypeVar("T")
 
@@ -70,6 +71,8 @@ class Watcher:
         self.frames: list[Seen] = []
         self.end: Closed | None = None
         """How the present connection ended, if it did."""
+        self.ended_at = 0.0
+        """And when, Unix seconds."""
         self._connect = connect
         self._users = list(users)
         self._rooms = list(rooms)
@@ -89,6 +92,12 @@ class Watcher:
     def stop(self) -> None:
         """End the connection; what was recorded stays."""
         self._stopping = True
+        self._thread.join(PATIENCE)
+        self._client.tcp.close()
+
+    def leave(self, code: int = 1001) -> None:
+        """Close as a browser does, and wait for the end."""
+        self._client.close_frame(code)
         self._thread.join(PATIENCE)
         self._client.tcp.close()
 
@@ -165,11 +174,10 @@ class Watcher:
                 message = self._client.receive()
             except TimeoutError:
                 continue
-            except Closed as end:
-                self.end = end
-                return
-            except OSError as error:
-                self.end = Closed(1006, str(error))
+            except (Closed, OSError) as end:
+                self.ended_at = time.time()
+                self.end = end if isinstance(end, Closed) else Closed(1006, str(end))
+                self._client.answer_close(self.end)
                 return
             self.frames.append(Seen(time.time(), message))
 
@@ -272,3 +280,28 @@ def log_faults(lines: Iterable[Mapping[str, Any]]) -> list[str]:
             if after["event"] == "PRESENCE_OFFLINE" and after["activeConnectionsForUser"] > 0:
                 found.append(f"{user}: offline with an active connection {after}")
     return found
+
+
+# -- who takes part ------------------------------------------------------------------------------------------------
+
+
+def enter(
+    server: ServerProcess, user: str, tab: str | None = None, *, answers_pings: bool = True, **claims: object
+) -> Raw:
+    """A connection of a user, welcomed.
+
+    Args:
+        server: where.
+        user: who.
+        tab: which tab; None for one of its own.
+        answers_pings: False for a client that is dead to the server.
+        claims: of the token, as for ``ServerProcess.token``.
+    """
+    client = Raw.open(server.ws_url, server.token(user, **claims), tab=tab)
+    client.answers_pings = answers_pings
+    return client
+
+
+def watch(server: ServerProcess, *users: str, rooms: Sequence[str] = (), name: str = "watcher") -> Watcher:
+    """A watcher of these users."""
+    return Watcher(lambda: enter(server, name), users, rooms)

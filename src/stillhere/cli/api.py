@@ -161,6 +161,8 @@ class Api:
             raise self._refusal(answer, content)
         if len(content) > ANSWER_BYTES:
             raise Failure(f"the answer to {method} {path} is longer than {ANSWER_BYTES} bytes")
+        if answer.length:
+            raise NoAnswer(f"{self.url} broke off in the middle of its answer")
         try:
             return msgspec.json.decode(content) if content else None
         except msgspec.DecodeError:

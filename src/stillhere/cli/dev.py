@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillhere.cli import logs
 from stillhere.cli.failure import REFUSED, Failure
 from stillhere.cli.options import load, settings_options
 from stillhere.server.secrets import Secret
@@ -19,6 +18,10 @@ from stillhere.server.settings import SettingsError, require_loopback
 if TYPE_CHECKING:
     from stillhere.server.node import Node
     from stillhere.transport.serve import Server
+
+
+DEFAULTS: dict[str, object] = {"server.log_format": "pretty", "server.drain_s": 1}
+"""What is different here where nobody says otherwise: a person reads the log, and waits after Ctrl-C."""
 
 
 @click.command(short_help="Try it: a server with a demo page, on this machine only.")
@@ -40,9 +43,7 @@ def dev(config: Path | None, assignments: dict[str, str], port: int, host: str, 
       stillhere dev --store sqlite:///trial.db
     """
     secret = secrets.token_urlsafe(48)
-    flags = {
-        "server.log_format": "pretty",
-        "server.drain_s": 1,
+    flags: dict[str, object] = {
         **assignments,
         "server.host": host,
         "server.port": port,
@@ -51,15 +52,14 @@ def dev(config: Path | None, assignments: dict[str, str], port: int, host: str, 
     }
     # A real secret or issuer must not be at work where anybody is let in as anybody.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STILLHERE_AUTH__")}
-    settings, _ = load(config, flags, environ)
+    _, sources = load(config, flags, environ)
+    settings, _ = load(config, {**flags, **{key: DEFAULTS[key] for key in DEFAULTS if key not in sources}}, environ)
     try:
         require_loopback(settings)
     except SettingsError as error:
         raise Failure(*error.problems, status=REFUSED) from None
     from stillhere.cli.running import run
     from stillhere.http.app import DevMode
-
-    logs.configure(settings.server.log_format, settings.server.log_level)
 
     def started(server: Server, node: Node) -> None:
         from stillhere.cli.running import address

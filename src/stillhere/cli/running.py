@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stillhere.cli import logs
 from stillhere.cli.failure import FAILED, INTERRUPTED, REFUSED, Failure
 from stillhere.cli.systemd import Notifier
 from stillhere.core.clock import ClockLimits
@@ -72,10 +73,13 @@ def run(settings: Settings, *, dev: DevMode | None = None, started: Started | No
             low_water=settings.limits.outbox_bytes // 4,
             on_stop=lambda: _drain(node),
         )
+        logs.configure(settings.server.log_format, settings.server.log_level)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             try:
                 runner.run(_serve(server, node, started or _say_started))
             except KeyboardInterrupt:  # the second signal; the node was stopped on the way here
+                # Forced, uvicorn leaves its lifespan task to be cancelled, and that writes a traceback.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
                 raise SystemExit(INTERRUPTED) from None
 
 

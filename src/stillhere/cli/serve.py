@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from stillhere.cli import logs
 from stillhere.cli.failure import REFUSED, Failure
 from stillhere.cli.options import load, settings_options
 from stillhere.server.settings import SettingsError, require_auth
@@ -42,5 +41,4 @@ def serve(
         raise Failure(*error.problems, status=REFUSED) from None
     from stillhere.cli.running import run  # after the settings: a mistake in them should be told at once
 
-    logs.configure(settings.server.log_format, settings.server.log_level)
     run(settings)

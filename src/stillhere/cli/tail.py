@@ -73,8 +73,7 @@ def follow(api: Api, user: str | None, after: str | None) -> Iterator[Sent]:
     while True:
         try:
             with api.stream(path, {"Last-Event-ID": after} if after else {}) as lines:
-                if answered:
-                    click.echo("stillhere: connected again", err=True)
+                click.echo(f"stillhere: following {safe(api.url)}{' again' if answered else ''}", err=True)
                 answered, wait = True, FIRST_WAIT
                 for sent in parse(lines):
                     after = sent.id or after

@@ -36,6 +36,9 @@ def build_app(
         dev: adds the calls and the demo page of the development server.
         streams: bounds of ``/v1/events``.
         pages: where the built pages are.
+
+    Returns:
+        The application; ``state.document`` is its API document.
     """
     api = Api(node, dev, Streams(node, streams or StreamLimits()), Rates(node.monotonic()))
     operations = [
@@ -55,6 +58,7 @@ def build_app(
         exception_handlers={Refused: tell, HTTPException: tell, StoreError: tell},
     )
     app.router.redirect_slashes = False
+    app.state.document = api.document
     return app
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from stillhere.core.words import RoomName, UserId
 from stillhere.http.errors import Refused
 from stillhere.http.operations import JSON, Operation
-from stillhere.wire.ids import ID_BYTES, id_fault
+from stillhere.wire.ids import id_fault
 
 if TYPE_CHECKING:
     from stillhere.http.dev import DevMode
@@ -202,20 +202,20 @@ def _explain(type: type[msgspec.Struct], values: dict[str, Any], error: msgspec.
     """What is wrong with a query, with the value and what would be right."""
     found = _FIELD.search(str(error))
     name = found[1] if found else ""
-    (_, components) = msgspec.json.schema_components((type,))
+    _, components = msgspec.json.schema_components((type,), ref_template="{name}")
     schema = components[type.__name__]["properties"].get(name)
     if schema is None:
         return f"the query is not right: {error}"
-    value = values.get(name)
-    return f"the query parameter {name} is {str(value)[:_SHOWN]!r}; it must be {_describe(schema)}"
+    value = values[name] if isinstance(values[name], str) else ", ".join(values[name])
+    return f"the query parameter {name} is {value[:_SHOWN]!r}; it must be {_describe(schema, components)}"
 
 
-def _describe(schema: dict[str, Any]) -> str:
+def _describe(schema: dict[str, Any], components: dict[str, Any]) -> str:
     """A schema, in words."""
     if "items" in schema:
-        return _describe(schema["items"])
+        return _describe(schema["items"], components)
+    if "$ref" in schema:
+        return _describe(components[schema["$ref"]], components)
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
-    if schema.get("type") == "integer":
-        return f"a whole number from {schema['minimum']} to {schema['maximum']}"
-    return f"a text of at most {schema.get('maxLength', ID_BYTES)} characters"
+    return f"a whole number from {schema['minimum']} to {schema['maximum']}"

@@ -41,6 +41,7 @@ async def tell(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         return error.answer()
     if isinstance(error, HTTPException):
-        return Refused(error.status_code, error.detail, error.headers).answer()
+        nothing = f"there is nothing at {request.url.path[:128]!r}; /docs lists what there is"
+        return Refused(error.status_code, nothing if error.status_code == 404 else error.detail, error.headers).answer()
     assert isinstance(error, StoreError)
     return Refused(503, "the store cannot answer at the moment; try again", RETRY_AFTER).answer()

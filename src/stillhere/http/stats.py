@@ -109,7 +109,7 @@ class Rates:
         while len(samples) > 1 and samples[1][0] <= monotonic - _WINDOW:
             samples.popleft()
         since, before = samples[0]
-        over = max(monotonic - since, 0.001)
+        over = max(monotonic - since, 1.0)
 
         def rate(*names: str) -> float:
             happened: int = sum(getattr(totals, name) - getattr(before, name) for name in names)

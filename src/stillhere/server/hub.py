@@ -157,6 +157,8 @@ class Hub:
                 _LOG.warning("the log no longer reaches back to %s: fresh snapshots", self.cursor)
                 self.cursor = page.cursor
                 self._reload()
+                while self._later:  # their place is in the snapshots, or was in an epoch that is over
+                    self._later.popleft()[1]()
                 return
             self.apply(page.entries, page.cursor)
             if not page.entries:
@@ -202,8 +204,12 @@ class Hub:
             for topic in wanted:
                 if isinstance(topic, RoomTopic):
                     there = await self._store.room(topic.room)
+                    first = not topic.loaded
                     topic.load(there.members, str(there.cursor.epoch), there.cursor.seq)
-                    self._take(topic, True)
+                    if first:  # whoever follows it already was told that it is not known
+                        _broadcast(topic, topic.followers, (topic.snapshot(),))
+                    else:
+                        self._take(topic, True)
         except StoreError:
             self._wanted.update(wanted)
             raise

@@ -216,7 +216,10 @@ class Node:
         try:
             self.roster.open(connection, self.monotonic())
         except LocalMisuse:  # its time ran out, or it was kicked, between the verdict and the socket
-            peer.close(CloseCode.TRY_AGAIN_LATER, "the upgrade took too long")
+            if connection.cause in FINAL_CAUSES:
+                peer.close(CloseCode.KICKED, "kicked")
+            else:
+                peer.close(CloseCode.TRY_AGAIN_LATER, "the upgrade took too long")
             return
         peer.stage = Stage.OPENING
         self.metrics.connects.inc()
@@ -258,7 +261,9 @@ class Node:
         if connection is None:
             return
         was_active = connection.ready.active
-        self.roster.lost(connection, self.monotonic())
+        # a time-out is the path's own word that nobody answers: a transport's ping (ASGI), or TCP's
+        silent = isinstance(error, TimeoutError)
+        self.roster.lost(connection, self.monotonic(), Cause.HEARTBEAT_LOST if silent else Cause.ABNORMAL)
         if was_active:
             self._closed(connection)
         self._asleep.pop(connection.id, None)
@@ -298,6 +303,8 @@ class Node:
             peer = self._peer_of.get(connection.id)
             if peer is not None:
                 peer.close(CloseCode.KICKED, reason[:100] or "kicked", cause)
+                if peer.socket is None:
+                    self.refuse(peer)
         self.keeper.changed()
         return len(expelled)
 
@@ -328,6 +335,7 @@ class Node:
                 peer.abort()
             else:
                 peer.close(CloseCode.TRY_AGAIN_LATER, "the upgrade took too long")
+                self.refuse(peer)  # nobody will report the loss of a socket that never was
 
     # -- what a connection says of itself -------------------------------------------------------------------------
 

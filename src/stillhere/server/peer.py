@@ -118,6 +118,7 @@ class Peer:
         self._probe = 0 if probe else -1
         """Unanswered probes; -1 for a client that answers none."""
         self._probe_at = 0.0
+        """When the next one is sent, wheel time; 0 before the welcome and for a client that answers none."""
 
     # -- what the transport tells ---------------------------------------------------------------------------------
 
@@ -126,6 +127,7 @@ class Peer:
         self.socket = socket
         wheel = self.node.wheel
         self.heard = wheel.now
+        self._abort_at = 0.0  # a connection that ended before its socket was there has its time to close from now on
         self.node.peers.add(self)
         if self.connection is not None:
             self.node.open(self)
@@ -194,14 +196,17 @@ class Peer:
         if not self.congested:
             self.congested = True
             self._full_since = self.node.wheel.now
+            self.node.wheel.put(self, self._next())
 
     def on_writable(self) -> None:
         """There is room again: say what was missed, the newest state of each."""
         self.congested = False
         missed, self._missed = self._missed, None
-        for topic in missed or ():
+        while missed and not self.congested:  # what is sent may fill it again
+            topic = missed.pop()
             if self in topic.followers:
                 topic.catch_up(self)
+        self._missed = missed or None
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -263,7 +268,9 @@ class Peer:
                 ms(identity.expires_at),
             )
         )
-        self.node.wheel.put(self, self._next())
+        if self._probe >= 0:
+            self._probe_at = node.wheel.now + node.settings.heartbeat.probe_interval
+        node.wheel.put(self, self._next())
         early, self._early = self._early, None
         for message in early or ():
             if self.stage is Stage.LIVE:
@@ -285,8 +292,8 @@ class Peer:
         cause = cause or CAUSE_OF[code]
         if self.connection is not None:
             self.node.closing(self, cause, code, by_client=False, reason=reason)
-        if self.socket is not None and self.stage is not Stage.ENDED:
-            self.socket.close(code, reason)
+        if self.socket is not None:
+            self.socket.close(code, reason)  # does nothing where the conversation is over already
         self._ending()
 
     def abort(self) -> None:
@@ -296,7 +303,8 @@ class Peer:
 
     def announce_move(self, delay: float) -> None:
         """The node is draining: say when to reconnect, in seconds from now."""
-        self.say(Moving(ms(delay)))
+        if self.stage is Stage.LIVE:  # nothing comes before the welcome
+            self.say(Moving(ms(delay)))
 
     def move(self) -> None:
         """The node is draining: close."""
@@ -333,8 +341,8 @@ class Peer:
             at = self._pinged + heartbeat.timeout
         else:
             at = self.heard + heartbeat.interval * self.node.jitter()
-        if self._probe >= 0:
-            at = min(at, self._probe_at or self.node.wheel.now + heartbeat.probe_interval)
+        if self._probe_at:
+            at = min(at, self._probe_at)
         if self.congested:
             at = min(at, self._full_since + self.node.settings.limits.lag_timeout)
         if self.identity is not None:
@@ -366,9 +374,12 @@ class Peer:
             if now - self._pinged >= heartbeat.timeout:
                 self._drop(CloseCode.HEARTBEAT_LOST, "no answer to a ping")
                 return None
-        elif now - self.heard >= heartbeat.interval * 0.9 and self.socket is not None and self.socket.ping():
-            self._pinged, self._ping_sent = now, self.node.monotonic()
-        if self._probe >= 0:
+        elif now - self.heard >= heartbeat.interval * 0.9 and self.socket is not None:
+            if self.socket.ping():
+                self._pinged, self._ping_sent = now, self.node.monotonic()
+            else:  # the transport watches the path itself, and it has not told of a loss
+                self.heard = now
+        if self._probe_at and now >= self._probe_at:
             self._ask(now)
         return max(self._next(), now + 0.1)
 
@@ -379,15 +390,11 @@ class Peer:
 
     def _ask(self, now: float) -> None:
         """Probe the page, as opposed to the path."""
-        interval = self.node.settings.heartbeat.probe_interval
-        if not self._probe_at:
-            self._probe_at = now + interval
-        elif now >= self._probe_at:
-            self._probe_at = now + interval
-            if self._probe == 2 and self.connection is not None:
-                self.node.page_asleep(self.connection)
-            self._probe = min(self._probe + 1, 3)
-            self.say(ServerProbe(self._probe))
+        self._probe_at = now + self.node.settings.heartbeat.probe_interval
+        if self._probe == 2 and self.connection is not None:
+            self.node.page_asleep(self.connection)
+        self._probe = min(self._probe + 1, 3)
+        self.say(ServerProbe(self._probe))
 
     def probed(self) -> None:
         """The page answered a probe."""

@@ -98,14 +98,18 @@ def _query(peer: Peer, request: messages.Query) -> None:
 def _look_up(peer: Peer, id: RequestId, users: list[UserId], *, follow: bool) -> None:
     """Answer with a ``snapshot``; who may not be seen is answered like somebody who does not exist."""
     assert peer.identity is not None
+    _count_look_up(peer)
     hub, allows = peer.node.hub, peer.identity.watch.allows
     allowed = {user for user in users if allows(user)}
     topics = [hub.user(user) for user in users if user in allowed]
-    _count_look_up(peer)
+    if follow:  # noted now, so that the limit counts them and an unwatch finds them; followed with the answer
+        if peer.users is None:
+            peer.users = {}
+        peer.users.update((topic.user, topic) for topic in topics)
 
     def answer(reachable: bool) -> None:
         peer.pending -= 1
-        if peer.socket is None or peer.connection is None:
+        if peer.ended:
             return
         parts, complete = [], True
         for user in users:
@@ -126,12 +130,10 @@ def _look_up(peer: Peer, id: RequestId, users: list[UserId], *, follow: bool) ->
 
 
 def _follow(peer: Peer, topics: Sequence[UserTopic]) -> None:
-    following = peer.users
-    if following is None:
-        following = peer.users = {}
+    following = peer.users or {}
     for topic in topics:
-        following[topic.user] = topic
-        peer.node.hub.follow(topic, peer)
+        if following.get(topic.user) is topic:
+            peer.node.hub.follow(topic, peer)
 
 
 def _join(peer: Peer, request: messages.Join) -> None:
@@ -141,7 +143,8 @@ def _join(peer: Peer, request: messages.Join) -> None:
     if not peer.identity.rooms.allows(room):
         raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow the room {room!r}")
     _check_meta(peer, request.meta)
-    rooms = peer.connection.rooms or {}
+    connection = peer.connection
+    rooms = connection.rooms or {}
     most = peer.node.settings.limits.rooms
     if room not in rooms and len(rooms) >= most:
         raise Refused(ErrorCode.TOO_MANY, f"the connection is in {len(rooms)} rooms; limits.rooms allows {most}")
@@ -153,8 +156,9 @@ def _join(peer: Peer, request: messages.Join) -> None:
     def loaded(reachable: bool) -> None:
         topic.pins -= 1
         peer.pending -= 1
-        if peer.socket is None or peer.connection is None or room not in (peer.connection.rooms or {}):
+        if peer.ended or room not in (connection.rooms or {}):
             hub.release(topic)
+            peer.say(Error(ErrorCode.BAD_REQUEST, "the room was left before the join could be answered", request.id))
             return
         if peer.rooms is None:
             peer.rooms = {}
@@ -182,7 +186,8 @@ def _state(peer: Peer, request: messages.State) -> None:
     if request.availability is None and request.meta is None:
         raise Refused(ErrorCode.BAD_REQUEST, "state needs availability, meta or both")
     if request.meta is not None:
-        _check_meta(peer, {**(peer.connection.meta or {}), **request.meta})
+        merged = {**(peer.connection.meta or {}), **request.meta}
+        _check_meta(peer, {key: value for key, value in merged.items() if value is not None})
     peer.node.state(peer, request.availability, request.meta, lambda: peer.say(Ok(request.id)))
 
 

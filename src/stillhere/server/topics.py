@@ -98,11 +98,12 @@ class RoomTopic:
         """Take a snapshot, and note what it changes for those who follow already."""
         if self.loaded and epoch == self.epoch and seq < self.seq:
             return
+        renewed = epoch != self.epoch
         for user in [user for user in self.members if user not in members]:
             self._remove(user, seq)
         self.epoch, self.seq = epoch, seq
         for user, member in members.items():
-            if self.members.get(user) != member:
+            if renewed or self.members.get(user) != member:
                 self._place(user, member)
         if not self.loaded:
             self._touched.clear()

@@ -93,6 +93,8 @@ class Wheel:
             return
         self._slots[self._cursor] = set()
         for rider in riders:
+            if rider.slot != self._cursor:
+                continue  # the call of another one has dropped or moved it
             rider.slot = -1
             at = rider.due(self.now)
             if at is not None:

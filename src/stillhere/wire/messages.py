@@ -110,9 +110,9 @@ def decode(message: bytes) -> Request:
     try:
         request = _decoder.decode(message)
     except msgspec.ValidationError as error:
-        raise BadMessage(f"not a valid message: {error}") from None
+        raise BadMessage(f"not a valid message: {_short(error)}") from None
     except msgspec.DecodeError as error:
-        raise BadMessage(f"not JSON: {error}") from None
+        raise BadMessage(f"not JSON: {_short(error)}") from None
     except UnicodeDecodeError as error:
         raise BadMessage(f"not UTF-8: {error.reason}") from None
     except RecursionError:
@@ -120,6 +120,12 @@ def decode(message: bytes) -> Request:
     if isinstance(request, Join | State) and request.meta:
         _check_meta(request.meta)
     return request
+
+
+def _short(error: Exception) -> str:
+    """What msgspec says repeats the value, however long it is."""
+    text = str(error)
+    return text if len(text) <= 160 else f"{text[:100]}…{text[-50:]}"
 
 
 def _check_meta(meta: dict[str, Any]) -> None:

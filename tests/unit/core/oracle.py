@@ -36,6 +36,7 @@ class Socket:
     tab: str
     session: str
     began: float
+    opened_at: float = 0.0
     state: str = "connecting"
     stated: str | None = None
     rooms: set[str] = field(default_factory=set)
@@ -70,6 +71,7 @@ class Window:
 
     tab: str
     session: str
+    ended_at: float
     deadline: float
     last: Present
 
@@ -81,6 +83,8 @@ class User:
     present: dict[str, Present] = field(default_factory=dict)
     in_flight: set[str] = field(default_factory=set)
     windows: dict[str, Window] = field(default_factory=dict)
+    past: dict[str, Window] = field(default_factory=dict)
+    """Windows of the diary that is being read: news that comes late may tell of a window and of its end at once."""
     phase: str = "OFFLINE"
     deadline: float | None = None
     ended_at: float | None = None
@@ -113,7 +117,7 @@ class Oracle:
 
     def open(self, name: str, now: float) -> None:
         new = self.sockets[name]
-        new.state = "open"
+        new.state, new.opened_at = "open", now
         self.note("open", new, now)
         for other in self.sockets.values():
             same = (other.user, other.node, other.tab) == (new.user, new.node, new.tab)
@@ -188,8 +192,9 @@ class Oracle:
         for name in dict.fromkeys(entry.socket.user for entry in diary):
             for entry in diary:
                 if entry.socket.user == name:
-                    self._read(self.user(name), entry)
+                    self._read(self.user(name), entry, now)
             self._settle(self.user(name), now)
+            self.user(name).past.clear()
 
     def sweep(self, now: float) -> None:
         """Windows that ran out."""
@@ -197,7 +202,7 @@ class Oracle:
             if any(w.deadline <= now for w in user.windows.values()):
                 self._settle(user, now)
 
-    def _read(self, user: User, entry: Entry) -> None:
+    def _read(self, user: User, entry: Entry, now: float) -> None:
         socket, name = entry.socket, entry.socket.name
         if entry.what == "in flight":
             user.in_flight.add(name)
@@ -216,35 +221,42 @@ class Oracle:
             if socket.tab in user.windows:
                 user.windows[socket.tab].last.rooms.discard(entry.detail)
         elif entry.what == "ended":
-            self._leave(user, socket, entry.detail, entry.at)
+            self._leave(user, socket, entry.detail, entry.at, now)
         elif entry.what == "kicked":
-            user.windows.clear()
+            self._depart(user, "", "", entry.at, everything=True)
 
     def _arrive(self, user: User, socket: Socket) -> Present:
         """A tab's availability survives its reconnects."""
         known = [p for p in user.present.values() if p.tab == socket.tab]
-        known += [w.last for w in user.windows.values() if w.tab == socket.tab]
+        for windows in (user.past, user.windows):
+            known += [w.last for w in windows.values() if w.tab == socket.tab and w.deadline > socket.opened_at]
         known.sort(key=lambda p: p.began)
         return Present(socket.tab, socket.session, socket.began, known[-1].availability if known else None)
 
-    def _leave(self, user: User, socket: Socket, cause: str, at: float) -> None:
+    def _depart(self, user: User, tab: str, session: str, at: float, *, everything: bool) -> None:
+        """A departure ends the windows that were open by then; what ended since is none of its business."""
+        for windows in (user.past, user.windows):
+            for w in list(windows.values()):
+                if w.ended_at <= at and (everything or w.tab == tab or w.session == session):
+                    del windows[w.tab]
+
+    def _leave(self, user: User, socket: Socket, cause: str, at: float, now: float) -> None:
         gone = user.present.pop(socket.name)
         if cause != "superseded":
             user.ended_at = max(user.ended_at or 0.0, at)
-        if cause == "bye":
-            user.windows = {
-                t: w for t, w in user.windows.items() if w.session != socket.session and w.tab != socket.tab
-            }
-        if cause == "kicked":
-            user.windows.clear()
+        if cause in ("bye", "kicked"):
+            self._depart(user, socket.tab, socket.session, at, everything=cause == "kicked")
         if cause not in WINDOWS:
             return
         deadline = at + WINDOWS[cause]
+        user.past[socket.tab] = Window(socket.tab, socket.session, at, deadline, gone)
+        if deadline <= now:
+            return  # the news came too late for it
         before = user.windows.get(socket.tab)
         if before is not None:
             deadline = max(deadline, before.deadline)
             gone = replace(gone, rooms=gone.rooms | before.last.rooms)
-        user.windows[socket.tab] = Window(socket.tab, socket.session, deadline, gone)
+        user.windows[socket.tab] = Window(socket.tab, socket.session, at, deadline, gone)
 
     def _settle(self, user: User, now: float) -> None:
         before = user.phase

@@ -249,6 +249,18 @@ def test_a_tab_takes_over_its_availability_although_the_store_was_not_told_of_it
     assert (stating.availability, stating.meta) == (Availability.BUSY, {})
 
 
+def test_a_tab_takes_over_nothing_after_a_bye_or_when_its_window_is_past(roster: Roster) -> None:
+    first, second = opened(roster, "c1", "t1"), opened(roster, "c2", "t2")
+    roster.state(first, Availability.AWAY, None)
+    roster.state(second, Availability.AWAY, None)
+    roster.depart(first, Cause.BYE, START)
+    roster.lost(second, START)
+    assert opened(roster, "c3", "t1").availability is None
+    late = connecting(roster, "c4", "t2")
+    roster.open(late, START + 15)
+    assert late.availability is None
+
+
 def test_what_a_tab_took_over_does_not_overwrite_what_was_stated_meanwhile(roster: Roster) -> None:
     c = opened(roster)
     told = ConnectionSummary(c.id, c.session, c.tab, c.ready, START, Availability.AWAY, {"a": 1})

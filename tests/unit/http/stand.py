@@ -76,7 +76,7 @@ class Wire:
     @property
     def id(self) -> str:
         """The connection's id."""
-        return next(f["connectionId"] for f in self.frames if f["type"] == "welcome")
+        return str(next(f["connectionId"] for f in self.frames if f["type"] == "welcome"))
 
 
 class Lines(logging.Handler):

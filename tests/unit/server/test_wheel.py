@@ -199,8 +199,11 @@ def test_a_wheel_that_is_stopped_right_after_a_stall_judges_nobody() -> None:
         wheel.start()
         wheel.put(rider, 0.1)
         clock.elapsed += 50
-        while not wheel.stalled:
+        for _ in range(10):
+            if wheel.stalled:
+                break
             await asyncio.sleep(0)
+        assert wheel.stalled
         wheel.stop()
         await asyncio.sleep(5)
 

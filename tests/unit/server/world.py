@@ -12,8 +12,8 @@ import inspect
 import json
 import logging
 import selectors
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Union, cast
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar, Union, cast
 
 import msgspec
 
@@ -32,6 +32,7 @@ from stillhere.wire.messages import SERVER_MESSAGES
 SECRET = "a secret of forty bytes, for tests only.."
 HOST = "here.test:7400"
 START = 1_790_000_000.0
+T = TypeVar("T")
 
 _reader: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[SERVER_MESSAGES])  # noqa: UP007 - of a tuple
 
@@ -82,7 +83,9 @@ class TroubledStore(MemoryStore):
     def __init__(self, clock: Clock, **options: Any) -> None:
         super().__init__(clock.now, **options)
         self.failing = False
-        self.unreadable = False
+        self.unreadable = self.unreadable_rooms = False
+        self.before = self.after = 0
+        """Turns of the loop between a request to read and the look at the data, and between that and the answer."""
         self.puts: list[Sequence[Contribution]] = []
         self._held: asyncio.Event | None = None
 
@@ -109,21 +112,26 @@ class TroubledStore(MemoryStore):
             raise StoreUnavailable("the disk is full")
         self._publish(seq)
 
-    def _check(self) -> None:
+    async def _slowly(self, reading: Coroutine[Any, Any, T]) -> T:
+        for _ in range(self.before):
+            await asyncio.sleep(0)
+        found = await reading
+        for _ in range(self.after):
+            await asyncio.sleep(0)
         if self.unreadable:
             raise StoreUnavailable("the disk cannot be read")
+        return found
 
     async def snapshot(self, users: Sequence[UserId]) -> Snapshot:
-        self._check()
-        return await super().snapshot(users)
+        return await self._slowly(super().snapshot(users))
 
     async def room(self, room: RoomName) -> RoomSnapshot:
-        self._check()
-        return await super().room(room)
+        if self.unreadable_rooms:
+            raise StoreUnavailable("this part of the disk cannot be read")
+        return await self._slowly(super().room(room))
 
     async def read_log(self, after: Cursor, limit: int = 1000) -> LogPage:
-        self._check()
-        return await super().read_log(after, limit)
+        return await self._slowly(super().read_log(after, limit))
 
 
 class Client:
@@ -253,6 +261,34 @@ class Client:
         """The connection's id."""
         assert self.peer.connection is not None
         return self.peer.connection.id
+
+
+class View:
+    """What a client makes of what it is sent, by the rules of the protocol."""
+
+    def __init__(self, client: Client) -> None:
+        self.users: dict[str, tuple[int, str]] = {}
+        """Version and status."""
+        self.rooms: dict[str, dict[str, tuple[int, str]]] = {}
+        self.history: list[tuple[str, str]] = []
+        """User and status, of every change that was taken."""
+        for frame in client.frames:
+            self._apply(frame)
+
+    def _apply(self, frame: dict[str, Any]) -> None:
+        for user in frame.get("users", frame.get("changes", ())):
+            if user["status"] != "unknown" and user["version"] > self.users.get(user["user"], (-1, ""))[0]:
+                self.users[user["user"]] = user["version"], user["status"]
+                self.history.append((user["user"], user["status"]))
+        if frame["type"] == "room":
+            room = self.rooms.setdefault(frame["room"], {})
+            if "members" in frame:
+                room.clear()
+            for member in frame.get("leaves", ()):
+                room.pop(member["user"], None)
+            for member in (*frame.get("members", ()), *frame.get("joins", ()), *frame.get("updates", ())):
+                if member["version"] > room.get(member["user"], (-1, ""))[0]:
+                    room[member["user"]] = member["version"], member["status"]
 
 
 class World:

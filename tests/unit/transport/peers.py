@@ -25,6 +25,11 @@ from stillhere.transport.serve import Server, build_server
 PATIENCE = 5.0
 """How long a test waits for what must happen, in seconds."""
 
+LIMIT = 32768
+HIGH = 100000
+LOW = 20000
+"""Message bound and marks of a party's server."""
+
 LINGER_OFF = struct.pack("ii", 1, 0)
 
 
@@ -293,3 +298,31 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
     else:
         head = bytes([first, bit | 127]) + len(payload).to_bytes(8)
     return head + (b"\0\0\0\0" if mask else b"") + payload
+
+
+class Party:
+    """A server with an open gate."""
+
+    def __init__(self, websocket: str, gate: OpenGate, server: Running) -> None:
+        self.websocket = websocket
+        self.gate = gate
+        self.server = server
+
+    def connect(self, receive_buffer: int | None = None) -> tuple[RawClient, Recorder]:
+        """A client, and its endpoint after ``on_open``."""
+        client = RawClient(self.server.port, receive_buffer).open()
+        endpoint = self.gate.endpoint()
+        endpoint.expect(("open",))
+        return client, endpoint
+
+    def tell(self, endpoint: Recorder, call: str, *args: Any) -> Any:
+        """Call the endpoint's socket, on the event loop."""
+        return self.server.call(getattr(endpoint.socket, call), *args)
+
+    def clog(self, endpoint: Recorder, message: bytes, unsent: int) -> int:
+        """Send to a peer that does not read until this much is unsent; give how often."""
+        for sent in range(2000):
+            if self.tell(endpoint, "unsent") >= unsent:
+                return sent
+            self.tell(endpoint, "send", message)
+        raise AssertionError("the peer takes everything")
