@@ -337,7 +337,9 @@ async def test_no_token_secret_or_key_is_ever_told(websocket: Transport) -> None
         metrics = server.get("/metrics")[1] + json.dumps(server.get("/v1/stats")[1])
         assert "stillhere_connects_total" in metrics
         assert server.terminate() == 0
-        assert server.log("connection_established", user="query") and server.log("upgrade_refused")
+        let_in = {line["user"] for line in server.log("connection_established")}
+        assert let_in == {"header", "subprotocol", "message", "query"}
+        assert server.log("upgrade_refused") and server.log("auth_refused")
         told = server.stdout + server.stderr + metrics
     for secret in shown:
         assert secret not in told

@@ -28,11 +28,11 @@ THIRD_PARTY = {
     "wire": {"msgspec"},
     "store": {"msgspec"},
     "store.redis": {"msgspec", "redis"},
-    "server": {"msgspec", "jwt", "prometheus_client", "structlog"},
+    "server": {"msgspec", "jwt", "prometheus_client"},
     "http": {"msgspec", "prometheus_client", "starlette"},
     "transport": {"msgspec", "picows", "starlette", "uvicorn", "websockets"},
     "gateways": {"msgspec", "starlette"},
-    "cli": {"click", "httpx", "jwt", "msgspec", "starlette", "structlog", "uvicorn", "uvloop", "websockets"},
+    "cli": {"click", "msgspec", "uvicorn", "uvloop", "websockets"},
     "": {"msgspec", "starlette"},
 }
 """What may be imported beside the standard library; ``""`` stands for the modules beside the rooms."""

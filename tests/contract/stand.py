@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,13 @@ class Stand:
 def changes(events: Sequence[Event]) -> list[tuple[str, str, str]]:
     """Of the transitions among some events: user, change, cause."""
     return [(e.user, e.change.value, e.cause) for e in events if isinstance(e, Transition)]
+
+
+def query(path: Path, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        rows = connection.execute(sql, parameters).fetchall()
+        connection.commit()
+        return rows
+    finally:
+        connection.close()

@@ -64,7 +64,7 @@ def bench(config: Path | None, assignments: dict[str, str], url: str | None, con
     """
     _check_files(connections)
     if url is None:
-        with own_server(connections, assignments) as (at, secret):
+        with own_server(connections, config, assignments) as (at, secret):
             result = _run(measure(at, lambda user: _mint(secret, user), connections, changes))
     else:
         result = _run(measure(url, _tokens(url, config, assignments), connections, changes))

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -21,11 +22,12 @@ START = 20.0
 
 
 @contextlib.contextmanager
-def own_server(connections: int, assignments: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def own_server(connections: int, config: Path | None, assignments: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Run a server that takes so many connections.
 
     Args:
         connections: how many will come.
+        config: a TOML file for the server.
         assignments: further settings.
 
     Yields:
@@ -46,6 +48,8 @@ def own_server(connections: int, assignments: Mapping[str, str]) -> Iterator[tup
         "server.log_level": "info",
     }
     flags = [f"--set={key}={value}" for key, value in settings.items()]
+    if config is not None:
+        flags.append(f"--config={config}")
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
             [sys.executable, "-m", "stillhere", "serve", *flags],

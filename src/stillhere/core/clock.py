@@ -37,6 +37,8 @@ class StoreClock(msgspec.Struct, array_like=True):
     def tick(self, now: float, limits: ClockLimits) -> float:
         """Take the store's own time, in seconds, and advance. Returns the new value."""
         step = 0.0 if self.seen is None else now - self.seen
+        if -limits.gap_back <= step < 0:
+            return self.value  # a clock that trembles: no moment counts twice
         self.seen = now
         if step > limits.gap_limit or step < -limits.gap_back:
             self.hold_until = max(self.hold_until, self.value + limits.gap_step + limits.gap_hold)

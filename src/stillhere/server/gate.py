@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from stillhere.core.words import ReadyState
 from stillhere.server.auth import AuthError, Identity, KeysUnavailable
@@ -84,8 +84,11 @@ class GateKeeper:
             identity = node.authenticator.verify(token, node.now())
         except AuthError as error:
             return self._unauthorized(claim, error)
+        except BaseException:
+            self.leave(claim)
+            raise
         if inspect.isawaitable(identity):
-            return self._judge_later(request, peer, identity, selected)
+            return self._later(self._judge_later(request, peer, identity, selected), peer)
         return self._judge(request, peer, identity, selected)
 
     def admit_late(self, peer: Peer, identity: Identity) -> tuple[CloseCode, ErrorCode, str] | None:
@@ -122,6 +125,17 @@ class GateKeeper:
             return request.query["token"], protocols
         return None, protocols
 
+    def _later(self, verdict: Coroutine[Any, Any, Verdict], peer: Peer) -> Awaitable[Verdict]:
+        """A task, since a coroutine that is cancelled before its first step could not clean up after itself."""
+        task = asyncio.get_running_loop().create_task(verdict)
+        task.add_done_callback(lambda done: self._failed(done, peer))
+        return task
+
+    def _failed(self, verdict: asyncio.Task[Verdict], peer: Peer) -> None:
+        """The client went away, or there is a mistake in this program: in both cases there is no connection."""
+        if verdict.cancelled() or verdict.exception() is not None:
+            self._node.refuse(peer)
+
     async def _judge_later(
         self, request: UpgradeRequest, peer: Peer, found: Awaitable[Identity], selected: str | None
     ) -> Verdict:
@@ -129,9 +143,6 @@ class GateKeeper:
             identity = await found
         except AuthError as error:
             return self._unauthorized(peer.claim, error)
-        except asyncio.CancelledError:
-            self.leave(peer.claim)
-            raise
         verdict = self._judge(request, peer, identity, selected)
         return await verdict if inspect.isawaitable(verdict) else verdict
 
@@ -145,7 +156,10 @@ class GateKeeper:
         if self._admit is None:
             self._begin(peer, identity, in_flight=False)
             return Welcome(peer, selected)
-        answer = self._admit(identity, request)
+        try:
+            answer = self._admit(identity, request)
+        except Exception as error:
+            return self._undecided(peer, identity.user, error)
         if isinstance(answer, bool):
             if not answer:
                 self.leave(peer.claim)
@@ -153,7 +167,7 @@ class GateKeeper:
             self._begin(peer, identity, in_flight=False)
             return Welcome(peer, selected)
         self._begin(peer, identity, in_flight=True)
-        return self._ask(answer, peer, selected)
+        return self._later(self._ask(answer, peer, selected), peer)
 
     async def _ask(self, answer: Awaitable[bool], peer: Peer, selected: str | None) -> Verdict:
         """The upgrade is in flight."""
@@ -161,13 +175,8 @@ class GateKeeper:
         assert connection is not None
         try:
             admitted = await answer
-        except asyncio.CancelledError:
-            node.refuse(peer)
-            raise
         except Exception as error:
-            node.refuse(peer)
-            node.log.emit("admit_failed", user=connection.user, error=repr(error))
-            return self._refuse("admit", 503, "the application could not decide about the connection", retry=True)
+            return self._undecided(peer, connection.user, error)
         if connection.ready is ReadyState.CLOSED:
             node.refuse(peer)
             return self._refuse("admit", 503, "the upgrade took too long", retry=True)
@@ -175,6 +184,11 @@ class GateKeeper:
             node.refuse(peer)
             return self._refuse("admit", 403, "the application refused the connection")
         return Welcome(peer, selected)
+
+    def _undecided(self, peer: Peer, user: str, error: Exception) -> Refusal:
+        self._node.refuse(peer)
+        self._node.log.emit("admit_failed", user=user, error=repr(error))
+        return self._refuse("admit", 503, "the application could not decide about the connection", retry=True)
 
     def _identify(self, peer: Peer, identity: Identity) -> Limit | None:
         tab = peer.hello[0]

@@ -26,6 +26,13 @@ _LOG = logging.getLogger("stillhere.store")
 SWEEP_MOST = 1.0
 """The store is swept at least this often, in seconds: its clock must tick."""
 
+STALL = 0.5
+"""A loop that did not come round for so long, in seconds, has not heard what came meanwhile."""
+
+CALM = 0.05
+CATCH_UP = 2.0
+"""How long the sweep waits after a stall for the loop to turn calmly again, in seconds."""
+
 BATCH = 500
 """Users per put."""
 
@@ -73,6 +80,8 @@ class Keeper:
         self._puts = 0
         self._handle: asyncio.Handle | None = None
         self._wake = asyncio.Event()
+        self._turned_at = monotonic()
+        self._stalled = False
 
     def changed(self) -> None:
         """The roster has something new: put it at the end of this turn of the loop."""
@@ -107,6 +116,7 @@ class Keeper:
         beat_at = 0.0
         while True:
             try:
+                await self._catch_up()
                 if self._store.applies_at_once:
                     self.flush()  # nobody is judged before all that this node knows is told
                 self.report((await self._store.sweep()).events)
@@ -125,9 +135,29 @@ class Keeper:
 
     def look(self) -> None:
         """Called a few times a second: a new window may be due before the next sweep."""
+        self._turned()
         due = self._store.next_deadline()
         if due is not None and due < SWEEP_MOST:
             self._wake.set()
+
+    def _turned(self) -> None:
+        now = self._monotonic()
+        self._stalled = self._stalled or now - self._turned_at > STALL
+        self._turned_at = now
+
+    async def _catch_up(self) -> None:
+        """Read before you judge: who came back while the process stood still waits in the kernel for an accept.
+
+        That takes a few turns of the loop, and with many at the door long ones: wait until they are short again.
+        """
+        self._turned()
+        end = self._monotonic() + CATCH_UP
+        while self._stalled:
+            begin = self._monotonic()
+            await asyncio.sleep(CALM)
+            late = self._monotonic() - begin - CALM
+            self._stalled = late > CALM and self._monotonic() < end
+            self._turned_at = self._monotonic()
 
     def report(self, events: Sequence[Event]) -> None:
         """Log and count what happened to users."""

@@ -22,6 +22,7 @@ def authenticate(peer: Peer, token: str, id: RequestId) -> None:
         _refuse(peer, id, str(error))
         return
     if inspect.isawaitable(found):
+        peer.hold_back()
         peer.node.tasks.spawn(_authenticate_later(peer, found, id))
     else:
         _accept(peer, found, id)

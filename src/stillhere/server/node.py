@@ -203,6 +203,10 @@ class Node:
             client=client,
             availability=availability,
         )
+        if availability is None:
+            for old in self.roster.of(identity.user):
+                if old.tab == connection.tab and old.id in self._asleep:  # what we presumed is not to be inherited
+                    connection.availability = self._asleep[old.id] or Availability.ACTIVE
         peer.identity, peer.connection = identity, connection
         self._peer_of[connection.id] = peer
         self.roster.begin(connection, self.monotonic(), in_flight=in_flight)
@@ -285,6 +289,7 @@ class Node:
 
     def _closed(self, connection: Connection) -> None:
         """The connection counts no longer."""
+        self.gate.caps.release(connection.id)
         active = self.roster.active_count(connection.user)
         cause = (connection.cause or Cause.ABNORMAL).value
         self.metrics.disconnects.labels(cause, str(connection.code or 1006)).inc()

@@ -44,7 +44,7 @@ class Stage(IntEnum):
     AUTH = 0
     """The first message must authenticate."""
     OPENING = 1
-    """Authenticated; the store has not acknowledged yet."""
+    """Authenticated, or about to be; the store has not acknowledged yet."""
     LIVE = 2
     ENDED = 3
     """Closed or closing: nothing that arrives counts any more."""
@@ -276,6 +276,11 @@ class Peer:
             if self.stage is Stage.LIVE:
                 requests.handle(self, message)
 
+    def hold_back(self) -> None:
+        """The token of a log-in cannot be verified at once: what follows it waits, as it does for the store."""
+        if self.stage is Stage.AUTH:
+            self.stage = Stage.OPENING
+
     def renew(self, identity: Identity) -> None:
         """A newer token: the connection lives as long as that one."""
         self.identity = identity
@@ -335,7 +340,7 @@ class Peer:
         heartbeat = self.node.settings.heartbeat
         if self._abort_at:
             return self._abort_at
-        if self.stage is Stage.AUTH:
+        if self.connection is None:
             return self._auth_until
         if self._pinged:
             at = self._pinged + heartbeat.timeout
@@ -357,7 +362,7 @@ class Peer:
                 return self._abort_at
             self.abort()
             return now + settings.limits.close_timeout
-        if self.stage is Stage.AUTH:
+        if self.connection is None:
             if now >= self._auth_until:
                 self.close(CloseCode.UNAUTHORIZED, "no auth message in time")
                 return self._abort_at

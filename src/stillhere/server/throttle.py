@@ -146,6 +146,13 @@ class Caps:
         self._users[user] = self._users.get(user, 0) + 1
         return None
 
+    def release(self, connection: str) -> None:
+        """It counts for its user no longer (it was superseded, for example), but its socket is still there."""
+        member = self._members.get(connection)
+        if member is not None and member[1] is not None:
+            _drop(self._users, member[1])
+            self._members[connection] = (member[0], None)
+
     def leave(self, connection: str) -> None:
         """Forget a connection; one that is not here is no error."""
         member = self._members.pop(connection, None)

@@ -167,9 +167,7 @@ class LocalStore:
         outcome = Outcome(events, self.ledger.take_inherited(), Cursor(state.epoch, state.seq))
         carried, self._carried = self._carried, Outcome()
         if carried.events or carried.inherited:
-            return Outcome(
-                [*carried.events, *outcome.events], [*carried.inherited, *outcome.inherited], outcome.cursor
-            )
+            return Outcome([*carried.events, *outcome.events], [*carried.inherited, *outcome.inherited], outcome.cursor)
         return outcome
 
     def _carry(self, outcome: Outcome) -> None:

@@ -30,7 +30,7 @@ NODE = Incarnation("n1")
 TICK = 1.0
 HANDSHAKE = 2.0
 CLOSE = 1.0
-WINDOWS = {cause: 1.0 for cause in Cause} | {Cause.GOING_AWAY: 2.0, Cause.ABNORMAL: 2.0}
+WINDOWS = dict.fromkeys(Cause, 1.0) | {Cause.GOING_AWAY: 2.0, Cause.ABNORMAL: 2.0}
 DEPARTURES = (Cause.BYE, Cause.KICKED, Cause.REVOKED, Cause.SUPERSEDED)
 POLICY = GracePolicy({cause: window for cause, window in WINDOWS.items() if cause not in DEPARTURES})
 LIMITS = Limits(remember=1e9, clock=ClockLimits())
@@ -193,8 +193,9 @@ class Situation:
         self.ended = (*self.ended, c)[-KEPT_ENDED:]
         assert c.cause is not None
         if c.cause is Cause.BYE:
-            own = lambda tab, p: tab == c.tab or p.session == c.session  # noqa: E731
-            self.promised = {tab: p for tab, p in self.promised.items() if not own(tab, p)}
+            for tab, pending in list(self.promised.items()):
+                if tab == c.tab or pending.session == c.session:
+                    del self.promised[tab]
         if c.cause not in DEPARTURES:
             deadline = self.now + WINDOWS[c.cause]
             before = self.promised.get(c.tab)

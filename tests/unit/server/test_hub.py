@@ -32,7 +32,8 @@ def test_a_follower_misses_nothing_whatever_the_order_of_log_and_snapshot(steps:
     async def script(world: World) -> None:
         alice = await world.connect("alice")
         clients = [await world.connect(f"watcher {i}", tab=f"w{i}") for i in range(3)]
-        watching, joined = set(), set()
+        watching: set[int] = set()
+        joined: set[int] = set()
         for what, value in steps:
             if what == "turn":
                 assert isinstance(value, int)

@@ -145,7 +145,7 @@ class Client:
         """Every frame that was sent."""
         self.closed: tuple[int, str] | None = None
         """Code and reason of the server's close frame."""
-        self.aborted = False
+        self._aborted = False
         self.lost = False
         self.pings = 0
         self.has_pings = True
@@ -162,7 +162,7 @@ class Client:
     # -- the socket: what the endpoint calls ----------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        if self.closed is not None or self.lost or self.aborted:
+        if self.closed is not None or self.lost or self._aborted:
             return
         _reader.decode(frame)
         self.raw.append(frame)
@@ -182,13 +182,13 @@ class Client:
         return True
 
     def close(self, code: int, reason: str = "") -> None:
-        if self.closed is None and not self.lost and not self.aborted:
+        if self.closed is None and not self.lost and not self._aborted:
             self.closed = int(code), reason
             if self.polite:
                 self.world.loop.call_soon(self._answer_close)
 
     def abort(self) -> None:
-        self.aborted = True
+        self._aborted = True
         self.world.loop.call_soon(self._end, None)
 
     def unsent(self) -> int:
@@ -256,6 +256,23 @@ class Client:
         """All messages of one type."""
         return [frame for frame in self.frames if frame["type"] == type]
 
+    def code(self) -> int | None:
+        """The code of the server's close frame."""
+        return None if self.closed is None else self.closed[0]
+
+    def aborted(self) -> bool:
+        """Whether the server has dropped the transport."""
+        return self._aborted
+
+    def congested(self) -> bool:
+        """Whether the server folds what this client follows."""
+        return self.peer.congested
+
+    def ready(self) -> str:
+        """The ready state of the connection."""
+        assert self.peer.connection is not None
+        return self.peer.connection.ready.value
+
     @property
     def id(self) -> str:
         """The connection's id."""
@@ -299,7 +316,7 @@ class World:
         clock: Clock,
         flags: Mapping[str, object] | None = None,
         *,
-        admit: Admit | None = None,
+        application: Callable[[], Admit] | None = None,
         log_kept: int = 20_000,
         authenticator: Authenticator | None = None,
     ) -> None:
@@ -317,7 +334,7 @@ class World:
             self.settings,
             self.store,
             authenticator=authenticator or Authenticator.of(self.settings.auth),
-            admit=admit,
+            admit=application() if application is not None else None,
             now=clock.now,
             monotonic=clock.monotonic,
             log=EventLog("n1", _logger(self.log)),
