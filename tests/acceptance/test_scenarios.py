@@ -313,9 +313,7 @@ def test_a_client_that_stands_still_is_lost_to_the_heartbeat_within_its_bound(tr
     settings = {**WINDOWS, "heartbeat.interval_ms": interval, "heartbeat.timeout_ms": timeout}
     with ServerProcess(settings, websocket=transport) as server, watch(server, "frozen") as watcher:
         command = [sys.executable, "-m", "tests.acceptance.raw", server.ws_url, "t"]
-        with subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as client:
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
             try:
                 assert client.stdin is not None and client.stdout is not None
                 client.stdin.write(server.token("frozen") + "\n")

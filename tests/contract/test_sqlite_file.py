@@ -246,6 +246,41 @@ async def test_changes_that_gather_while_one_is_written_are_one_commit(file: Sta
     await file.store.stop()
 
 
+async def test_a_number_of_any_size_in_the_metadata_survives(file: Stand) -> None:
+    meta = {"big": 10**30, "small": -(10**40), "deep": [{"big": 2**64}]}
+    await file.desk.open(ALICE, meta=meta, rooms={LOBBY: meta})
+    await file.desk.open(BOB)
+    start = Cursor((await file.store.tip()).epoch, 0)
+    await file.kill()
+    next_run = await file.again()
+    users = (await next_run.store.snapshot([ALICE, BOB])).users
+    assert (users[ALICE].meta, users[BOB].status) == (meta, Status.ONLINE)
+    assert (await next_run.store.room(LOBBY)).members[ALICE].metas[0][1] == meta
+    assert [e.shown.meta for e in await next_run.log(start) if e.shown is not None] == [meta, None]
+    entries = (await next_run.store.timeline(ALICE, 0.0, 1e12, 10)).entries
+    assert isinstance(entries[0], Transition) and entries[0].shown is not None
+    assert entries[0].shown.meta == meta
+    await next_run.store.stop()
+
+
+@pytest.mark.parametrize("user", [ALICE, UserId("half \ud800 a pair")])
+async def test_text_that_cannot_be_written_down_harms_nobody_else(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, user: UserId
+) -> None:
+    stand = await Stand(make_sqlite, tmp_path, clock, Kept(limits=Limits(remember=10.0))).start()
+    c = await stand.desk.open(user, info={"name": "\ud800"})
+    assert "cannot be written down" in caplog.text
+    await stand.desk.open(BOB)
+    await stand.desk.end(user, c, Cause.BYE, 0.0)
+    await stand.desk.wait(12.0)  # and it is forgotten
+    assert await stand.store.record(user) is None
+    assert stand.store.statistics().reachable
+    await stand.kill()
+    next_run = await stand.again()
+    assert [known for known, _ in (await next_run.store.page("", 10, "", None)).users] == [BOB]
+    await next_run.store.stop()
+
+
 async def test_a_forgotten_user_is_deleted(tmp_path: Path, clock: Clock) -> None:
     stand = await Stand(make_sqlite, tmp_path, clock, Kept(limits=Limits(remember=100.0))).start()
     await stand.desk.end(ALICE, await stand.desk.open(ALICE), Cause.BYE, 0.0)

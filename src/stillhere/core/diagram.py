@@ -65,7 +65,8 @@ def mermaid(table: Mapping[tuple[State, What], State], *, start: Iterable[State]
         end: the states that it ends in.
 
     Returns:
-        A fenced block; inputs that lead from one state to the same other share an arrow, those without effect have none.
+        A fenced block; inputs that lead from one state to the same other share an arrow, those without effect have
+        none.
     """
     arrows: dict[tuple[State, State], list[What]] = {}
     for (before, what), after in table.items():

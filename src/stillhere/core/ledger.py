@@ -301,8 +301,20 @@ class Ledger:
         ended_at: float | None = None,
     ) -> None:
         """Put a contribution in the place of the incarnation's former one and settle the record."""
-        share = record.shares.get(incarnation)
-        before = {c.id: c for c in share.connections} if share else {}
+        before = {c.id: c for c in record.carried_by(incarnation)}
+        for leave in told.leaves:
+            forget_room(record, leave)
+        present = record.phase is not Phase.OFFLINE or any(c.ready.active for c in told.connections)
+        cause: str | None = None
+        for ending in told.endings:
+            since = now - ending.ago if ended_at is None else ended_at
+            was = before.get(ending.connection)
+            if ending.last is not None:
+                was = self._inherit(record, before, ending.last)
+            cause = end_connection(record, ending, was, since, self.state.clock.value, present=present)
+            if cause is not Cause.SUPERSEDED:  # its tab takes over from its window, or nothing
+                rest = tuple(c for c in record.carried_by(incarnation) if c.id != ending.connection)
+                record.shares[incarnation] = Share(told.revision, rest)
         connections = tuple(self._inherit(record, before, c) for c in told.connections)
         arrived = [c for c in connections if c.ready.active and not _was_active(before, c)]
         if connections:
@@ -312,15 +324,6 @@ class Ledger:
             record.shares.pop(incarnation, None)
             if (held := self.holders.get(incarnation)) is not None:
                 held.discard(record.user)
-        for leave in told.leaves:
-            forget_room(record, leave)
-        cause: str | None = None
-        for ending in told.endings:
-            since = now - ending.ago if ended_at is None else ended_at
-            was = before.get(ending.connection)
-            if ending.last is not None:
-                was = self._inherit(record, before, ending.last)
-            cause = end_connection(record, ending, was, since, self.state.clock.value)
         for c in arrived:
             self._report(note_return(record, c, now, self.limits.false_offline_horizon))
         self._settle(record, now, cause or ("connection_open" if arrived else None))

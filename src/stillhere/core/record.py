@@ -188,6 +188,11 @@ class Record(msgspec.Struct, array_like=True):
             found.sort(key=lambda pair: (pair[1].opened_at, pair[1].id))
         return found
 
+    def carried_by(self, incarnation: Incarnation) -> tuple[ConnectionSummary, ...]:
+        """The connections that one incarnation carries."""
+        share = self.shares.get(incarnation)
+        return share.connections if share else ()
+
     @property
     def active_count(self) -> int:
         """``activeConnectionCount``: counted from the set, never kept as a number."""

@@ -58,7 +58,9 @@ def situation(record: Record) -> Situation:
     return Situation.IN_FLIGHT if connecting else Situation.NOTHING
 
 
-def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: float) -> Cause:
+def end_connection(
+    record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: float, *, present: bool
+) -> Cause:
     """One connection ended: note when, and open or end windows.
 
     Args:
@@ -67,6 +69,7 @@ def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None
         was: the connection as it last was; None if nobody's ended.
         since: when it ended, Unix time.
         clock: the value of the store clock.
+        present: whether the user is shown, or will be: nobody is held who came and went before anybody was told.
 
     Returns:
         The cause of the end.
@@ -81,8 +84,7 @@ def end_connection(record: Record, ending: Ending, was: ConnectionSummary | None
     gone = Gone(ending.tab, ending.session, cause, since, ending.window)
     record.gone = (*[g for g in record.gone if g.tab != ending.tab][-_GONE_MAX + 1 :], gone)
     deadline = clock + ending.window - ending.ago
-    shown = record.phase is not Phase.OFFLINE or situation(record) is Situation.OPENED
-    if deadline > clock and shown and was is not None:
+    if deadline > clock and present and was is not None:
         _hold(record, Hold(was, cause, since, ending.window, deadline))
     return cause
 

@@ -101,7 +101,11 @@ class Keeper:
             return
         contributions = self._roster.take_contributions(self._monotonic(), BATCH)
         self._puts += 1
-        self._tasks.spawn(self._put(self._store.put(contributions), contributions))
+        try:
+            waiting = self._store.put(contributions)
+        except StoreError as error:
+            waiting = _refused(error)
+        self._tasks.spawn(self._put(waiting, contributions))
         self.changed()
 
     async def settle(self, timeout: float = 5.0) -> None:
@@ -205,3 +209,8 @@ class Keeper:
         self.error = str(error)
         if isinstance(error, Fenced):
             self._log.emit("lease_lost", reason=str(error))
+
+
+async def _refused(error: StoreError) -> Outcome:
+    """A put that failed before anything could be awaited."""
+    raise error

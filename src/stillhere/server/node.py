@@ -231,6 +231,8 @@ class Node:
         self._obey()
         self.keeper.when_acknowledged(connection.user, peer.welcome)
         self.keeper.changed()
+        if self.draining:  # the upgrade was granted before the drain began
+            peer.move()
 
     def closing(self, peer: Peer, cause: Cause, code: int, *, by_client: bool, reason: str = "") -> None:
         """A close began, on either side; a departure counts at once."""

@@ -156,7 +156,9 @@ class Peer:
     def on_binary(self, size: int) -> None:
         """The protocol has no binary messages."""
         self.on_heard()
-        if self.stage is not Stage.ENDED:
+        if self.stage is Stage.AUTH:
+            self.close(CloseCode.UNAUTHORIZED, "the first message must be auth")
+        elif self.stage is not Stage.ENDED:
             self.reject(None, ErrorCode.BAD_REQUEST, f"a binary message of {size} bytes; send JSON as text")
 
     def on_heard(self) -> None:

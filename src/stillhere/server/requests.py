@@ -246,5 +246,5 @@ def _check_meta(peer: Peer, meta: dict[str, Any]) -> None:
 
 def _count_look_up(peer: Peer) -> None:
     if peer.pending >= _LOOKUPS:
-        raise Refused(ErrorCode.RATE_LIMITED, f"{peer.pending} requests wait for an answer already")
+        raise Refused(ErrorCode.TOO_MANY, f"{peer.pending} requests wait for an answer already")
     peer.pending += 1

@@ -3,8 +3,9 @@
 -- A line "-- name: …" begins a section; stillhere.store.sqlite_file reads them. Placeholders are positional and named in
 -- the comment of the section. Nothing here needs more than SQLite 3.37 (STRICT tables).
 --
--- The ledger in memory is the state; this file holds what a crash would take. All blobs are MessagePack: `ledger` is
--- core.ledger.LedgerState, `record` core.record.Record, `entry` core.events.Transition, `event` any of core.events.
+-- The ledger in memory is the state; this file holds what a crash would take. All blobs are MessagePack, or JSON if
+-- they begin with "[" (sqlite_blob.py): `ledger` is core.ledger.LedgerState, `record` core.record.Record, `entry`
+-- core.events.Transition, `event` any of core.events.
 --
 -- PRAGMA user_version is the number of the schema, PRAGMA application_id says whose file it is.
 

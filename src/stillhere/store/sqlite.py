@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ import msgspec
 from stillhere.core.events import Event, Transition
 from stillhere.core.grace import GracePolicy
 from stillhere.core.ledger import Ledger, Limits
+from stillhere.core.record import Record
 from stillhere.core.words import Incarnation, UserId
 from stillhere.store.contract import Cursor, LogPage, StoreRefused, StoreStatistics, StoreUnavailable, TimelinePage
 from stillhere.store.local import LOG_KEPT, LocalStore
+from stillhere.store.sqlite_blob import Decoder, encode
 from stillhere.store.sqlite_file import SQL, Loaded, connect, explain
 from stillhere.store.sqlite_writer import Batch, Retention, SqliteWriter
 
@@ -89,9 +91,8 @@ class SqliteStore(LocalStore):
         )
         # resolved, because two names of one file must meet at one lock
         self.path = Path(os.path.realpath(path))
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._entries = msgspec.msgpack.Decoder(Transition)
-        self._events = msgspec.msgpack.Decoder(Event)
+        self._entry: Decoder[Transition] = Decoder(Transition)
+        self._event: Decoder[Event] = Decoder(Event)
         self._writer: SqliteWriter | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._reader: sqlite3.Connection | None = None
@@ -173,10 +174,11 @@ class SqliteStore(LocalStore):
 
     def _note(self, events: Sequence[Event]) -> None:
         """Events never change, so they are encoded at once and only their bytes wait."""
-        encode = self._encode
         for event in events:
             self._last_event += 1
             blob = encode(event)
+            if blob is None:
+                continue
             self._timeline_rows.append((self._last_event, event.user, event.at, blob))
             if isinstance(event, Transition):
                 self._log_rows.append((event.version, event.at, blob))
@@ -211,15 +213,17 @@ class SqliteStore(LocalStore):
         self._unwritten = dict.fromkeys(dirty)
         log, self._log_rows = self._log_rows, []
         timeline, self._timeline_rows = self._timeline_rows, []
-        encode = self._encode
+        records, forgotten = _rows(dirty)
+        state = encode(ledger.state)
+        assert state is not None, "numbers, and names of our own making"
         batch = Batch(
             seq=ledger.state.seq,
             now=self._now(),
-            state=encode(ledger.state),
+            state=state,
             clean=self._stopping,
             epoch=(ledger.state.epoch, self._began_after),
-            records=[(user, encode(record)) for user, record in dirty.items() if record is not None],
-            forgotten=[(user,) for user, record in dirty.items() if record is None],
+            records=records,
+            forgotten=forgotten,
             log=log,
             timeline=timeline,
         )
@@ -264,7 +268,7 @@ class SqliteStore(LocalStore):
         """See :meth:`Store.timeline`."""
         entries = self._retention.timeline_entries
         rows = await self._read("read timeline", user, entries, after, before, limit)
-        return TimelinePage([self._events.decode(blob) for (blob,) in rows])
+        return TimelinePage([self._event(blob) for (blob,) in rows])
 
     async def _knows(self, cursor: Cursor) -> bool:
         end = self._epoch_ends.get(cursor.epoch)
@@ -276,7 +280,7 @@ class SqliteStore(LocalStore):
         for expected, (seq, blob) in enumerate(rows, after.seq + 1):
             if seq != expected:
                 break  # the next page begins with a gap
-            entries.append(self._entries.decode(blob))
+            entries.append(self._entry(blob))
         if not entries:
             return LogPage(tip.epoch, (), tip, gap=True)
         return LogPage(tip.epoch, entries, Cursor(tip.epoch, entries[-1].version))
@@ -314,3 +318,16 @@ class SqliteStore(LocalStore):
             backlog=len(self._unwritten) + len(self._timeline_rows),
             reachable=self._writer is not None and self._problem is None,
         )
+
+
+def _rows(dirty: Mapping[UserId, Record | None]) -> tuple[list[tuple[str, bytes]], list[tuple[str]]]:
+    """Records to write, and users to delete."""
+    records: list[tuple[str, bytes]] = []
+    forgotten: list[tuple[str]] = []
+    for user, record in dirty.items():
+        if record is None:
+            if user.isascii() or user.encode(errors="replace").decode() == user:  # else it never had a row
+                forgotten.append((user,))
+        elif (blob := encode(record)) is not None:
+            records.append((user, blob))
+    return records, forgotten

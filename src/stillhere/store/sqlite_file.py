@@ -16,6 +16,7 @@ import msgspec
 from stillhere.core.ledger import LedgerState
 from stillhere.core.record import Record
 from stillhere.store.contract import StoreRefused
+from stillhere.store.sqlite_blob import Decoder
 
 try:
     import fcntl
@@ -226,12 +227,12 @@ def _load(connection: sqlite3.Connection, path: Path) -> Loaded:
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(SQL["trim epochs"], (EPOCHS_KEPT,))
     row = connection.execute(SQL["load state"]).fetchone()
-    records = msgspec.msgpack.Decoder(Record)
+    records: Decoder[Record] = Decoder(Record)
     try:
         state = msgspec.msgpack.decode(row[0], type=LedgerState) if row else None
         loaded = Loaded(
             state,
-            [records.decode(blob) for (blob,) in connection.execute(SQL["load records"])],
+            [records(blob) for (blob,) in connection.execute(SQL["load records"])],
             connection.execute(SQL["load epochs"]).fetchall(),
             connection.execute(SQL["load timeline"]).fetchone()[0],
             bool(row and row[1]),

@@ -125,6 +125,10 @@ class SqliteWriter(threading.Thread):
         except sqlite3.Error as error:
             _roll_back(connection)
             return explain(self._path, error)
+        except Exception as error:  # a thread that died would leave everybody waiting for ever
+            _roll_back(connection)
+            _log.exception("a batch for %s failed", self._path)
+            return f"{self._path} could not be written: {error}"
         return None
 
     def _keep_small(self, connection: sqlite3.Connection, batch: Batch) -> None:

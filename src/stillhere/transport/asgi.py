@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, cast
 
 from stillhere.server.socket import Endpoint, Gate, Refusal, UpgradeRequest, Verdict, Welcome
+from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
 from stillhere.transport.handshake import VERDICT_TIMEOUT
 from stillhere.transport.head import Refused, fold_headers, problem, read_query
 from stillhere.transport.message_layer import (
@@ -25,7 +26,6 @@ from stillhere.transport.message_layer import (
     TOO_BIG,
     short_reason,
 )
-from stillhere.transport.picows import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

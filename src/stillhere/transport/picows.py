@@ -26,6 +26,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from stillhere.server.socket import Endpoint, Gate, Welcome
+from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
 from stillhere.transport.handshake import VERDICT_TIMEOUT, Handshake
 from stillhere.transport.message_layer import (
     CLOSE,
@@ -40,10 +41,6 @@ from stillhere.transport.message_layer import (
     read_close,
     short_reason,
 )
-
-MAX_MESSAGE_BYTES = 32768
-HIGH_WATER = 65536
-LOW_WATER = 16384
 
 READ_CHUNK = 16384
 """Most bytes taken from a socket at once. picows doubles its buffer whenever a read fills it and never halves it, so
@@ -288,10 +285,13 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
         if self._tcp.is_closing():
             return
         self._tcp.set_protocol(_Lingering(self._tcp, self))
-        if self._tcp.can_write_eof():
-            self._tcp.write_eof()
-        else:  # TLS has no half-closed state
-            self._tcp.close()
+        try:
+            if self._tcp.can_write_eof():
+                self._tcp.write_eof()
+                return
+        except OSError:  # the peer is gone already: ENOTCONN
+            pass
+        self._tcp.close()  # TLS has no half-closed state
 
     # What the event loop and uvicorn call
 

@@ -15,9 +15,10 @@ import uvicorn
 
 from stillhere.server.socket import Gate
 from stillhere.transport.asgi import AsgiWebSocket, Receive, Scope, Send
+from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
 from stillhere.transport.handshake import VERDICT_TIMEOUT
 from stillhere.transport.http import HANDSHAKE_TIMEOUT, http_protocol
-from stillhere.transport.picows import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES, picows_protocol
+from stillhere.transport.picows import picows_protocol
 from stillhere.transport.sansio import SansIo
 
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]

@@ -154,10 +154,12 @@ def a_window_has_no_timer(patch: Patch) -> None:
 def a_superseded_connection_leaves_a_window(patch: Patch) -> None:
     end = windows.end_connection
 
-    def ends(record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: float) -> Cause:
+    def ends(
+        record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: float, *, present: bool
+    ) -> Cause:
         if ending.cause is Cause.SUPERSEDED:
             ending = Ending(ending.connection, ending.session, ending.tab, Cause.ABNORMAL, 2.0, 0.0, 0, ending.last)
-        return end(record, ending, was, since, clock)
+        return end(record, ending, was, since, clock, present=present)
 
     patch.setattr(ledger_module, "end_connection", ends)
 

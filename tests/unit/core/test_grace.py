@@ -68,5 +68,5 @@ def test_the_bound_cuts_the_windows_of_the_profile() -> None:
 
 
 def test_an_unknown_profile_is_refused_with_the_names_of_those_there_are() -> None:
-    with pytest.raises(ValueError, match="grace.profile is 'slow'; it must be one of steady, fast"):
+    with pytest.raises(ValueError, match=r"grace\.profile is 'slow'; it must be one of steady, fast"):
         GracePolicy.of("slow")

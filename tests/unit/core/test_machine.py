@@ -114,7 +114,11 @@ class Histories(RuleBasedStateMachine):
             self.oracle.lost(c.id, "abnormal", self.world.now)
             self.world.end(c, code)
         self.world.advance(after)
-        return self.connect(c.user, c.tab[:2], c.session[:2], self.world.home[c.id].name)
+        node = self.world.home[c.id].name
+        self._moment()
+        self.oracle.begin(self._next(), c.user, node, c.tab, c.session, self.world.now)
+        self.oracle.open(self._next(), self.world.now)
+        return self.world.connect(c.user, c.tab, c.session, node=node)
 
     @rule(c=connections, again=st.integers(1, 3))
     def late_and_repeated_close(self, c: Connection, again: int) -> None:

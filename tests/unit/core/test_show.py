@@ -95,6 +95,17 @@ def test_what_a_connection_states_itself_is_not_overwritten_by_its_tab() -> None
     assert world.shown().meta == {"mood": "tea"}
 
 
+def test_nothing_is_taken_over_after_a_kick_although_both_are_told_at_once() -> None:
+    world = World()
+    world.state(world.connect(), AWAY)
+    world.nodes["n1"].delayed = True
+    world.kick()
+    c = world.connect()
+    world.nodes["n1"].delayed = False
+    world.turn()
+    assert world.status() is Status.ONLINE and c.availability is None
+
+
 def test_another_tab_takes_over_nothing() -> None:
     world = World()
     world.bye(world.connect(availability=AWAY))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 from starlette.applications import Starlette
 
+from stillhere.server.node import Node
 from stillhere.transport.serve import build_server
 
 PATIENCE = 5.0
@@ -102,7 +103,7 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(app: Starlette, token: str) -> AsyncIterator[Site]:
+async def serving(app: Starlette, node: Node, token: str) -> AsyncIterator[Site]:
     """Serve on a free port of this machine; the server does not drain the node."""
     server = build_server(app, node, port=0, stop_timeout=1)
     task = asyncio.create_task(server.serve())

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from stillhere.http.app import DevMode, StreamLimits, build_app
 from stillhere.server.auth import Authenticator, mint
-from stillhere.server.node import Node
+from stillhere.server.node import Admit, Node
 from stillhere.server.peer import Peer
 from stillhere.server.settings import Settings, load_settings
 from stillhere.server.socket import UpgradeRequest, Welcome
@@ -179,12 +179,13 @@ async def standing(
     streams: StreamLimits | None = None,
     pages: Path = PAGES_NOT_BUILT,
     make: Callable[[Settings, Clock], LocalStore] | None = None,
+    admit: Admit | None = None,
     **flags: Any,
 ) -> AsyncIterator[Stand]:
     """Run all of it."""
     clock, config = Clock(), settings(**flags)
     store = make(config, clock) if make else MemoryStore(clock, policy=config.grace.policy)
-    node = Node(config, store, authenticator=Authenticator.of(config.auth), now=clock, monotonic=clock)
+    node = Node(config, store, authenticator=Authenticator.of(config.auth), admit=admit, now=clock, monotonic=clock)
     lines = Lines()
     logger = logging.getLogger("stillhere.presence")
     logger.addHandler(lines)

@@ -134,7 +134,7 @@ async def test_on_the_development_server_anybody_logs_in_as_anybody() -> None:
         assert answer.json()["expiresAt"] == round((stand.clock.now + 3600) * 1000)
         identity = stand.node.authenticator.verify(answer.json()["token"], stand.clock.now)
         assert isinstance(identity, Identity)
-        assert (identity.user, identity.scopes) == ("alice", {"admin"})
+        assert identity.user == "alice" and identity.scopes == frozenset({"admin"})
         assert identity.session is not None
         assert identity.watch.allows("bob") and identity.rooms.allows("lobby")
         assert "/dev/token" in (await stand.client.get("/openapi.json")).json()["paths"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
 from stillhere.core.record import ConnectionSummary, Share
-from stillhere.core.words import Availability, ConnectionId, Incarnation, ReadyState, SessionId, TabId
-from stillhere.server.auth import Identity
+from stillhere.core.words import Availability, ConnectionId, Incarnation, ReadyState, SessionId, TabId, UserId
+from stillhere.http.diagnostics import diagnose
 from stillhere.server.node import Node
-from stillhere.server.socket import UpgradeRequest
+from stillhere.server.socket import Refusal, UpgradeRequest
 from tests.unit.http.stand import START, Stand, standing
 
 AT = round(START * 1000)
@@ -116,21 +117,17 @@ async def test_a_departure_of_which_the_store_has_not_heard_is_offline(stand: St
     assert (found["online"], found["status"], found["grace"]) == (False, "offline", None)
 
 
-async def test_an_upgrade_in_flight_is_listed_and_does_not_count(stand: Stand) -> None:
+async def test_an_upgrade_in_flight_is_listed_and_does_not_count() -> None:
     answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    def admit(identity: Identity, request: UpgradeRequest) -> asyncio.Future[bool]:
-        return answer
-
-    stand.node.gate._admit = admit
-    headers = {"host": "localhost", "authorization": f"Bearer {stand.token('alice')}"}
-    verdict = stand.node.greet(UpgradeRequest("/ws", {}, headers, "127.0.0.1"))
-    assert not hasattr(verdict, "endpoint")
-    found = await diagnostics(stand)
-    assert (found["online"], [c["readyState"] for c in found["connections"]]) == (False, ["CONNECTING"])
-    answer.cancel()
-    assert asyncio.iscoroutine(verdict)
-    verdict.close()
+    async with standing(admit=lambda identity, request: answer) as stand:
+        headers = {"host": "localhost", "authorization": f"Bearer {stand.token('alice')}"}
+        verdict = stand.node.greet(UpgradeRequest("/ws", {}, headers, "127.0.0.1"))
+        assert isinstance(verdict, Awaitable)
+        found = await diagnostics(stand)
+        assert (found["online"], [c["readyState"] for c in found["connections"]]) == (False, ["CONNECTING"])
+        answer.set_result(False)
+        assert isinstance(await verdict, Refusal)
+        assert (await diagnostics(stand))["connections"] == []
 
 
 async def test_connections_of_other_nodes_are_told_as_the_store_has_them(stand: Stand) -> None:
@@ -197,6 +194,19 @@ async def test_reading_a_thousand_times_changes_nothing(moment: str) -> None:
         for _ in range(1000 // len(calls)):
             assert [(await stand.client.get(c, headers=headers)).content for c in calls] == first
         assert everything(stand) == before
+
+
+async def test_a_read_between_two_changes_of_one_turn_does_not_tell_the_store_of_the_first(stand: Stand) -> None:
+    """A reload within one turn of the loop is one change, read or not read."""
+    wire = await stand.connect("alice")
+    image, lines = stand.image(), len(stand.lines)
+    wire.leave(1001)
+    for _ in range(1000):
+        found = await diagnose(stand.node, UserId("alice"))  # awaits nothing that lets the loop turn
+        assert found.online and found.grace is not None
+    assert stand.image() == image and stand.node.roster.changed
+    await stand.connect("alice")
+    assert [line for line in stand.lines[lines:] if line.startswith(("PRESENCE", "grace"))] == []
 
 
 def everything(stand: Stand) -> tuple[Any, ...]:

@@ -24,7 +24,11 @@ def kinds(events: list[Event]) -> list[tuple[str, str]]:
 
 
 async def test_every_transition_comes_in_order_with_its_cursor() -> None:
-    async with standing() as stand, serving(stand.app, stand.token(scope="read")) as site, site.listening() as reader:
+    async with (
+        standing() as stand,
+        serving(stand.app, stand.node, stand.token(scope="read")) as site,
+        site.listening() as reader,
+    ):
         alice = await stand.connect("alice")
         alice.say(type="join", id=1, room="lobby", meta={"seat": 4})
         await stand.settle()
@@ -59,7 +63,7 @@ async def test_every_transition_comes_in_order_with_its_cursor() -> None:
 
 
 async def test_a_reader_that_comes_back_misses_nothing_and_hears_nothing_twice() -> None:
-    async with standing() as stand, serving(stand.app, stand.token(scope="read")) as site:
+    async with standing() as stand, serving(stand.app, stand.node, stand.token(scope="read")) as site:
         async with site.listening() as reader:
             await stand.connect("alice")
             first = await reader.next()
@@ -73,7 +77,7 @@ async def test_a_reader_that_comes_back_misses_nothing_and_hears_nothing_twice()
 
 
 async def test_a_reader_that_has_heard_nothing_yet_can_resume_too() -> None:
-    async with standing() as stand, serving(stand.app, stand.token(scope="read")) as site:
+    async with standing() as stand, serving(stand.app, stand.node, stand.token(scope="read")) as site:
         async with site.listening() as reader:
             began = reader.parser.last_id
         await stand.connect("alice")
@@ -85,7 +89,7 @@ async def test_a_stream_is_resumed_across_a_restart_on_sqlite(tmp_path: Path) ->
     def make(config: Settings, clock: Clock) -> SqliteStore:
         return SqliteStore(tmp_path / "test.db", clock, policy=config.grace.policy)
 
-    async with standing(make=make) as stand, serving(stand.app, stand.token(scope="read")) as site:
+    async with standing(make=make) as stand, serving(stand.app, stand.node, stand.token(scope="read")) as site:
         async with site.listening() as reader:
             for user in ("alice", "bob"):
                 await stand.connect(user)
@@ -93,7 +97,7 @@ async def test_a_stream_is_resumed_across_a_restart_on_sqlite(tmp_path: Path) ->
             assert seen.data["user"] == "alice"
         (await stand.connect("carol")).say(type="bye")
         await stand.settle()
-    async with standing(make=make) as stand, serving(stand.app, stand.token(scope="read")) as site:
+    async with standing(make=make) as stand, serving(stand.app, stand.node, stand.token(scope="read")) as site:
         async with site.listening(Last_Event_ID=seen.id) as reader:
             old = [await reader.next() for _ in range(3)]
             await stand.connect("dave")
@@ -176,7 +180,7 @@ async def test_in_silence_there_is_a_heartbeat_that_carries_the_cursor() -> None
 
 
 async def test_a_drain_ends_every_stream_with_a_goodbye() -> None:
-    async with standing() as stand, serving(stand.app, stand.token(scope="read")) as site:
+    async with standing() as stand, serving(stand.app, stand.node, stand.token(scope="read")) as site:
         async with site.listening() as first, site.listening("?user=nobody") as second:
             await stand.node.drain(0)
             for reader in (first, second):
@@ -193,7 +197,7 @@ async def test_a_stop_ends_every_stream() -> None:
     await node.start()
     app = build_app(node)
     token = make_token("operator", clock.now, scope="read")
-    async with serving(app, token) as site, site.listening() as reader:
+    async with serving(app, node, token) as site, site.listening() as reader:
         await node.stop()
         assert (await reader.next()).name == "bye"
         assert await reader.ended()

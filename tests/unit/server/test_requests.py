@@ -145,8 +145,8 @@ async def test_look_ups_that_wait_are_bounded_and_a_refused_one_leaves_nothing(w
         ann.say("query", id=i, users=[f"u{i}"])
     refused = [answer["id"] for answer in ann.take() if answer["type"] == "error"]
     assert refused == list(range(64, 70))
-    assert {answer["code"] for answer in ann.of("error")} == {"rate_limited"}
-    assert (await refusal(ann, "join", room="r"))[0] == "rate_limited"
+    assert {answer["code"] for answer in ann.of("error")} == {"too_many"}
+    assert (await refusal(ann, "join", room="r"))[0] == "too_many"
     await world.pass_time(1)
     assert len(ann.of("snapshot")) == 1 + 64
     assert world.node.hub.users == {} and world.node.hub.rooms == {}

@@ -274,6 +274,11 @@ class Client:
         return self.peer.connection.ready.value
 
     @property
+    def user(self) -> str | None:
+        """The connection's user, once it has one."""
+        return None if self.peer.connection is None else self.peer.connection.user
+
+    @property
     def id(self) -> str:
         """The connection's id."""
         assert self.peer.connection is not None
