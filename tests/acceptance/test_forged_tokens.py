@@ -1,4 +1,4 @@
-"""Tokens that nobody issued, or not for this: refused wherever they are presented, told in the log, never shown there."""
+"""Tokens that nobody issued, or not for this: refused wherever they are presented, told in the log, not shown there."""
 
 from __future__ import annotations
 
@@ -109,6 +109,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         "auth.algorithms": ["HS256", "RS256"],
         "auth.audience": AUDIENCE,
         "auth.leeway_ms": 0,
+        "limits.messages_burst": 500,
     }
     with ServerProcess(settings, websocket=transport) as running:
         yield running
@@ -143,7 +144,7 @@ def test_a_forged_token_comes_in_nowhere(server: ServerProcess, bystander: Raw, 
     refusals = []
     for way in ({"token": token}, {"headers": {"Authorization": f"Bearer {token}"}}):
         with pytest.raises(HandshakeRefused) as refused:
-            Raw.open(server.ws_url, welcome=False, **way)  # type: ignore[arg-type]
+            Raw.open(server.ws_url, welcome=False, **way)
         refusals.append(refused.value)
     assert [r.status for r in refusals] == [401, 401]
     assert refusals[0].headers["www-authenticate"].startswith("Bearer")

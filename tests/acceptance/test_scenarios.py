@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.raw import Closed, HandshakeRefused, Raw, dial
+from tests.acceptance.raw import Raw, dial
 from tests.acceptance.server import TRANSPORTS, ServerProcess, Transport
 from tests.acceptance.watching import Shown, Watcher, enter, faults, log_faults, wait_until, watch
 

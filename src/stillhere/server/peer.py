@@ -6,6 +6,7 @@ client's messages mean is in :mod:`stillhere.server.requests`.
 
 from __future__ import annotations
 
+import asyncio
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 EARLY_MESSAGES = 32
 """How many requests may arrive before the welcome."""
+
+OVERFLOW = 16
+"""So many times ``limits.outbox_bytes`` may wait for a client that asks and does not read the answers."""
 
 REJECTS = 100
 """So many messages over the rate, or not understood, in a row end a connection."""
@@ -213,9 +217,14 @@ class Peer:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        """Send one frame."""
-        if self.socket is not None and self.stage is not Stage.ENDED:
-            self.socket.send(frame)
+        """Send one frame. A client for whom too much waits already gets nothing more and is closed in the next turn."""
+        socket = self.socket
+        if socket is None or self.stage is Stage.ENDED:
+            return
+        if self.congested and socket.unsent() > OVERFLOW * self.node.settings.limits.outbox_bytes:
+            asyncio.get_running_loop().call_soon(self._too_slow)  # later: somebody may be going through followers
+        else:
+            socket.send(frame)
 
     def say(self, message: ServerMessage) -> None:
         """Send one message."""
@@ -373,8 +382,7 @@ class Peer:
             self.close(CloseCode.UNAUTHORIZED, "the token has expired", Cause.EXPIRED)
             return self._abort_at
         if self.congested and now - self._full_since >= settings.limits.lag_timeout:
-            self.node.metrics.slow.inc()
-            self._drop(CloseCode.SLOW_CONSUMER, "too slow: the outbox did not drain")
+            self._too_slow()
             return None
         heartbeat = settings.heartbeat
         if self._pinged:
@@ -389,6 +397,11 @@ class Peer:
         if self._probe_at and now >= self._probe_at:
             self._ask(now)
         return max(self._next(), now + 0.1)
+
+    def _too_slow(self) -> None:
+        if self.stage is not Stage.ENDED:
+            self.node.metrics.slow.inc()
+            self._drop(CloseCode.SLOW_CONSUMER, "too slow: the outbox did not drain")
 
     def _drop(self, code: CloseCode, reason: str) -> None:
         """Close a path that is dead or jammed: nobody will answer, so TCP goes at once."""

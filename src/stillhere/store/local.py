@@ -291,7 +291,9 @@ class LocalStore:
 
     async def _commit(self) -> None:
         """Return when all that the ledger holds is durable."""
-        self.ledger.take_dirty()
+        for user, record in self.ledger.take_dirty():
+            if record is None:  # forgotten: so is what happened to them
+                self._timelines.pop(user, None)
         self._publish(self.ledger.state.seq)
 
     async def _knows(self, cursor: Cursor) -> bool:

@@ -33,7 +33,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_UNSENT_BYTES = 1 << 20
-"""Default bound of what an endpoint may leave queued; above it the connection is aborted."""
+"""Default bound of what an endpoint may leave queued; above it the connection is aborted. Where the high-water mark is
+high, 32 times that: a node closes slow consumers itself (:data:`stillhere.server.peer.OVERFLOW`), and says why."""
 
 ERROR_KEY = "stillhere.error"
 """In a ``websocket.disconnect``: the exception that TCP ended with. Only our own server adds it."""
@@ -228,7 +229,7 @@ class AsgiWebSocket:
             much above this one.
         high_water: unsent bytes above which ``on_full`` is called.
         low_water: and below which then ``on_writable`` is.
-        max_unsent_bytes: unsent bytes above which a connection is aborted.
+        max_unsent_bytes: unsent bytes above which a connection is aborted; None for the default.
         verdict_timeout: how long the gate may think, in seconds.
     """
 
@@ -239,12 +240,12 @@ class AsgiWebSocket:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         high_water: int = HIGH_WATER,
         low_water: int = LOW_WATER,
-        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+        max_unsent_bytes: int | None = None,
         verdict_timeout: float = VERDICT_TIMEOUT,
     ) -> None:
         self._gate = gate
         self._max_message_bytes = max_message_bytes
-        self._limits = (low_water, high_water, max_unsent_bytes)
+        self._limits = (low_water, high_water, max_unsent_bytes or max(MAX_UNSENT_BYTES, 32 * high_water))
         self._verdict_timeout = verdict_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,9 @@ notice is shown by breaking a rule at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,14 +24,29 @@ from stillhere.core.words import Cause, Phase, ReadyState, UserId
 from tests.unit.core import explore as explore_module
 from tests.unit.core.explore import explore
 
+Patch = pytest.MonkeyPatch
+
 STATES = 11_362
 EDGES = 191_038
 UNDISTURBED = 111_731
 """What was found when this was written. More is welcome; fewer means that the exploration has shrunk."""
 
 
+@pytest.fixture
+def at_full_speed() -> Iterator[None]:
+    """Neither coverage nor the garbage collector looks on: there are no cycles, and other tests cover the lines."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    gc.disable()
+    yield
+    gc.enable()
+    sys.settrace(trace)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.xdist_group("exhaustive")
+@pytest.mark.usefixtures("at_full_speed")
 def test_every_interleaving_of_three_connections_keeps_every_promise(
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -39,17 +56,20 @@ def test_every_interleaving_of_three_connections_keeps_every_promise(
     assert found.edges >= EDGES
     assert found.undisturbed >= UNDISTURBED
     assert set(found.phases) == set(Phase)
-    # a handshake of two ticks, then a window of two; or CLOSING for one, then the window
-    assert found.longest_way_to_rest <= 4
+    # the longest way: a handshake of two ticks, or CLOSING for one and then a window of two
+    assert found.longest_way_to_rest == 3
 
 
-def test_two_connections_are_explored_to_the_end_as_well() -> None:
-    assert explore(2).states >= 1455
+@pytest.mark.xdist_group("exhaustive")
+@pytest.mark.usefixtures("at_full_speed")
+def test_two_connections_keep_every_promise_with_a_longer_close_timeout_as_well(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(explore_module, "CLOSE", 2.0)
+    found = explore(2)
+    assert found.states >= 1935
+    assert found.longest_way_to_rest == 4
 
 
 # -- rules broken one at a time: each is noticed with one or two connections -----------------------------------------
-
-Patch = pytest.MonkeyPatch
 
 
 def upgrades_in_flight_are_ignored(patch: Patch) -> None:

@@ -12,7 +12,6 @@ from tests.unit.server.world import World, lived
 
 @lived()
 async def test_a_draining_node_takes_no_new_connections(world: World) -> None:
-    assert world.node.ready is None
     draining = asyncio.ensure_future(world.node.drain(10))
     await world.settle()
     refusal = await world.refused("ann")

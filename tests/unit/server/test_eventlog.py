@@ -105,7 +105,7 @@ async def test_a_bye_reads_as_the_protocol_says(world: World) -> None:
 @lived()
 async def test_every_line_about_a_connection_bears_what_the_protocol_asks_for(world: World) -> None:
     ann = await world.connect("ann", tab="t")
-    ann.peer.on_close_frame(1001, "bye\nnow")
+    ann.close_frame(1001, "bye\nnow")
     ann.drop()
     await world.settle()
     about = [(event, fields) for event, fields in world.log if "connKey" in fields]

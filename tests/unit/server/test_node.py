@@ -149,8 +149,9 @@ def _speak(
         "ping": {"type": "ping"},
     }
     if act in messages:
+        if client.user is not None or act not in ("auth", "renew"):  # a log-in is answered by the welcome
+            asked[client, serial] = act
         client.say(id=serial, **messages[act])
-        asked[client, serial] = act
     elif act == "bye":
         client.say("bye")
     elif act == "junk":

@@ -91,7 +91,7 @@ async def test_an_end_without_a_close_frame_is_abnormal(world: World) -> None:
 async def test_a_broken_rule_of_the_protocol_is_a_protocol_error(world: World) -> None:
     ann = await world.connect("ann")
     ann.polite = False
-    ann.peer.on_violation(1007, "invalid UTF-8")
+    ann.violate(1007, "invalid UTF-8")
     await world.settle()
     assert world.fields("active_socket_closing")["cause"] == "protocol_error"
     ann.say("ping")
@@ -103,7 +103,7 @@ async def test_a_broken_rule_of_the_protocol_is_a_protocol_error(world: World) -
 @lived()
 async def test_a_client_that_sent_a_close_frame_and_never_ends_tcp_is_aborted_in_time(world: World) -> None:
     ann = await world.connect("ann")
-    ann.peer.on_close_frame(1001, "")
+    ann.close_frame(1001)
     await world.pass_time(4)
     assert not ann.aborted() and ann.ready() == "CLOSING"
     ann.peer.on_heard()
@@ -150,8 +150,8 @@ async def test_who_is_closing_is_told_nothing_more_and_follows_nothing(world: Wo
 @lived()
 async def test_a_late_and_a_repeated_close_frame_change_nothing(world: World) -> None:
     ann = await world.connect("ann")
-    ann.peer.on_close_frame(1001, "")
-    ann.peer.on_close_frame(1000, "")
+    ann.close_frame(1001)
+    ann.close_frame(1000)
     ann.drop()
     await world.settle()
     assert world.fields("active_socket_closed")["cause"] == "going_away"

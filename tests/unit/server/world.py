@@ -151,6 +151,8 @@ class Client:
         self.has_pings = True
         """Whether the transport can send pings."""
         self.answers_pings = True
+        self._over = False
+        """Whether the conversation is over: whatever the server sends or closes then does nothing."""
         self.polite = True
         """Answers a close frame, and then ends TCP."""
         self.capacity: int | None = None
@@ -162,7 +164,7 @@ class Client:
     # -- the socket: what the endpoint calls ----------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        if self.closed is not None or self.lost or self._aborted:
+        if self.closed is not None or self._over or self._aborted:
             return
         _reader.decode(frame)
         self.raw.append(frame)
@@ -182,7 +184,7 @@ class Client:
         return True
 
     def close(self, code: int, reason: str = "") -> None:
-        if self.closed is None and not self.lost and not self._aborted:
+        if self.closed is None and not self._over and not self._aborted:
             self.closed = int(code), reason
             if self.polite:
                 self.world.loop.call_soon(self._answer_close)
@@ -200,12 +202,11 @@ class Client:
 
     def _answer_close(self) -> None:
         if not self.lost and self.closed is not None:
-            self.peer.on_close_frame(self.closed[0], "")
-            self._end(None)
+            self.leave(self.closed[0])
 
     def _end(self, error: BaseException | None) -> None:
         if not self.lost:
-            self.lost = True
+            self.lost = self._over = True
             self.peer.on_lost(error)
 
     # -- what a test does -----------------------------------------------------------------------------------------
@@ -228,8 +229,18 @@ class Client:
 
     def leave(self, code: int = 1001) -> None:
         """Close as a browser does: close frame, then the end of TCP."""
-        self.peer.on_close_frame(code, "")
+        self.close_frame(code)
         self._end(None)
+
+    def close_frame(self, code: int, reason: str = "") -> None:
+        """Send a close frame; the transport answers it by itself."""
+        self._over = True
+        self.peer.on_close_frame(code, reason)
+
+    def violate(self, code: int, reason: str) -> None:
+        """Break the protocol: the transport has closed with this code."""
+        self._over = True
+        self.peer.on_violation(code, reason)
 
     def drop(self, error: BaseException | None = None) -> None:
         """End TCP without a close frame."""
