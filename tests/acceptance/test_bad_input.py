@@ -349,7 +349,7 @@ UPGRADES: dict[str, Upgrade] = {
 @pytest.mark.parametrize("row", UPGRADES)
 def test_an_upgrade_that_cannot_be_granted_is_refused_before_the_101(house: House, row: str) -> None:
     wanted = UPGRADES[row]
-    before = len(house.server.log("upgrade_refused"))
+    before = len(house.server.log("upgrade_refused", status=403))
     with pytest.raises(HandshakeRefused) as refused:
         house.guest(query=wanted.query, headers=wanted.headers, protocols=wanted.protocols)
     assert refused.value.status == wanted.status
@@ -357,7 +357,7 @@ def test_an_upgrade_that_cannot_be_granted_is_refused_before_the_101(house: Hous
         assert refused.value.headers["content-type"] == "application/problem+json"
         assert refused.value.problem["status"] == wanted.status
     if wanted.status == 403:
-        assert len(house.server.log("upgrade_refused")) == before + 1
+        house.server.wait_log("upgrade_refused", count=before + 1, status=403)
 
 
 def test_the_cap_of_connections_per_user_answers_429_and_when_to_come_back(house: House) -> None:
@@ -366,7 +366,7 @@ def test_the_cap_of_connections_per_user_answers_429_and_when_to_come_back(house
     with pytest.raises(HandshakeRefused) as refused:
         enter(server, "many-tabs", "t3")
     assert refused.value.status == 429 and int(refused.value.headers["retry-after"]) > 0
-    assert server.log("upgrade_refused")[-1]["status"] == 429
+    server.wait_log("upgrade_refused", status=429)
     with enter(server, "many-tabs", "t0"):  # a reload takes nobody's place
         assert tabs[0].closed().code == 4005
     for tab in tabs:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -125,6 +126,11 @@ def bystander(server: ServerProcess) -> Iterator[Raw]:
         yield client
 
 
+def timeless(reason: str) -> str:
+    """A reason without its numbers: "expired 5 s ago" is the same a second later."""
+    return re.sub(r"\d+", "#", reason)
+
+
 def test_the_right_tokens_come_in(server: ServerProcess) -> None:
     issuer = Issuer(server.secret)
     by_rsa = jwt.encode(issuer.claims(), _KEY, "RS256", headers={"kid": "k1"})
@@ -139,7 +145,8 @@ def test_the_right_tokens_come_in(server: ServerProcess) -> None:
 @pytest.mark.parametrize("row", FORGED)
 def test_a_forged_token_comes_in_nowhere(server: ServerProcess, bystander: Raw, row: str) -> None:
     token = FORGED[row](Issuer(server.secret))
-    established = len(server.log("connection_established"))
+    established, before = len(server.log("connection_established")), len(server.log("upgrade_refused"))
+    late_before = len(server.log("auth_refused"))
 
     refusals = []
     for way in ({"token": token}, {"headers": {"Authorization": f"Bearer {token}"}}):
@@ -149,8 +156,9 @@ def test_a_forged_token_comes_in_nowhere(server: ServerProcess, bystander: Raw, 
     assert [r.status for r in refusals] == [401, 401]
     assert refusals[0].headers["www-authenticate"].startswith("Bearer")
     assert refusals[0].problem["status"] == 401 and refusals[0].problem["detail"]
-    told = server.wait_log("upgrade_refused", status=401)[-1]
-    assert told["reason"] == refusals[0].problem["detail"]
+    why = refusals[0].problem["detail"]
+    told = server.wait_log("upgrade_refused", count=before + 2)[-2:]
+    assert [(line["status"], timeless(line["reason"])) for line in told] == [(401, timeless(why))] * 2
 
     with Raw.open(server.ws_url) as late:
         late.send({"type": "auth", "id": 1, "token": token})
@@ -158,7 +166,8 @@ def test_a_forged_token_comes_in_nowhere(server: ServerProcess, bystander: Raw, 
         assert end.code == 4001
         assert [(m["type"], m["code"], m["id"]) for m in late.seen] == [("error", "unauthorized", 1)]
         late.answer_close(end)
-    assert server.wait_log("auth_refused")[-1]["reason"] == told["reason"]
+    last = server.wait_log("auth_refused", count=late_before + 1)[-1]
+    assert timeless(last["reason"]) == timeless(why)
 
     # nor does it end the connection of somebody who is in
     answer = bystander.ask({"type": "auth", "id": f"renew {row}", "token": token}, "error")

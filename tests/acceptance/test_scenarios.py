@@ -190,7 +190,7 @@ def test_a_reload_shows_a_watcher_nothing_at_all(server: ServerProcess) -> None:
             assert diagnostics(server, user)["activeConnectionCount"] == 1
             assert server.log("PRESENCE_OFFLINE", user=user) == []
         for gap in GAPS[1:]:  # after no gap at all the new one may be there before the store heard of the old one
-            assert len(server.log("grace_cancelled", user=f"reload-{gap}", cause="going_away")) == 1
+            server.wait_log("grace_cancelled", user=f"reload-{gap}", cause="going_away")
         for page in pages.values():
             page.tcp.close()
 
@@ -327,7 +327,7 @@ def test_a_client_that_stands_still_is_lost_to_the_heartbeat_within_its_bound(tr
                 shown = watcher.wait_for("frozen", "offline")
             finally:
                 client.kill()
-        (closed,) = server.log("active_socket_closed", user="frozen")
+        (closed,) = server.wait_log("active_socket_closed", user="frozen")
         assert closed["cause"] == "heartbeat_lost"
         assert HEARTBEAT_LOST - 1 <= held_for(shown) <= HEARTBEAT_LOST + SWEEP
         # the last sign of life, a ping after 1.1 intervals at most, its time-out, and two ticks of the wheel for each
@@ -392,7 +392,8 @@ def test_a_kick_closes_every_connection_with_4004_and_is_offline_at_once_even_in
             assert shown.told["changedAt"] / 1000 - said < GOING_AWAY / 1000 / 2
         assert [tab.closed().args[:2] for tab in tabs] == [(4004, "house rules")] * 3
         assert watcher.statuses("kicked") == ["online", "offline"]
-        assert {line["cause"] for line in server.log("active_socket_closed", user="kicked")} == {"kicked"}
+        lines = server.wait_log("active_socket_closed", count=3, user="kicked")
+        assert {line["cause"] for line in lines} == {"kicked"}
 
 
 # -- 7: newness ----------------------------------------------------------------------------------------------------

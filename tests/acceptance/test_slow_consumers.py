@@ -16,7 +16,7 @@ from tests.acceptance.watching import Watcher, enter, wait_until, watch
 SPEAKERS, META = 20, 2000
 """How many users change all the time, and how much each shows: a change of all is a frame of 40 KB."""
 
-LAG = 4.0
+LAG = 3.0
 SETTINGS: dict[str, object] = {
     "limits.message_bytes": 8192,
     "limits.outbox_bytes": 8192,

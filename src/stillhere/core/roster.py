@@ -1,8 +1,8 @@
 """The roster: the connections of one node, and what the node contributes of each user.
 
-Pure like the ledger: ``now`` comes in (seconds on a monotonic clock of the node, whose zero does not matter), orders for
-the sockets go out through :meth:`Roster.take_orders`, and :meth:`Roster.next_deadline` says when :meth:`Roster.fire` has
-something to do.
+Pure like the ledger: ``now`` comes in (seconds on a monotonic clock of the node, whose zero does not matter), orders
+for the sockets go out through :meth:`Roster.take_orders`, and :meth:`Roster.next_deadline` says when
+:meth:`Roster.fire` has something to do.
 """
 
 from __future__ import annotations
