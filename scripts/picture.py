@@ -13,17 +13,15 @@ from tests.acceptance.server import ServerProcess
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "demo.png"
 SIZE = {"width": 600, "height": 1000}
-_SIDE_BY_SIDE = """<body style="margin:0;display:flex;gap:16px;padding:16px;background:#d9d7d0">
-<img style="border-radius:10px" src="data:image/png;base64,{}"><img style="border-radius:10px" src="data:image/png;base64,{}">
-"""
+_SHEET = '<body style="margin:0;display:flex;gap:16px;padding:16px;background:#d9d7d0">'
+_SHOT = '<img style="border-radius:10px" src="data:image/png;base64,{}">'
 
 
 def main() -> None:
     """Take both pages and put them beside each other."""
     with ServerProcess(dev=True) as server, sync_playwright() as playwright:
         browser = launch(playwright)
-        alice, bob = Person(browser, server.url, "alice", viewport=SIZE), Person(browser, server.url, "bob", viewport=SIZE)
-        carol = Person(browser, server.url, "carol", viewport=SIZE)
+        alice, bob, carol = (Person(browser, server.url, name, viewport=SIZE) for name in ("alice", "bob", "carol"))
         pages = [alice.tab(), bob.tab()]
         busy = carol.tab()
         busy.get_by_test_id("btn-busy").click()
@@ -38,7 +36,7 @@ def main() -> None:
         time.sleep(5)
         shots = [base64.b64encode(page.screenshot()).decode() for page in pages]
         sheet = browser.new_page(viewport={"width": 2 * SIZE["width"] + 48, "height": SIZE["height"] + 32})
-        sheet.set_content(_SIDE_BY_SIDE.format(*shots))
+        sheet.set_content(_SHEET + "".join(map(_SHOT.format, shots)))
         OUT.parent.mkdir(parents=True, exist_ok=True)
         sheet.screenshot(path=OUT)
         browser.close()

@@ -1,2 +1,3 @@
 """Presence that can be trusted."""
+
 __version__ = "0.1.0"

@@ -221,9 +221,11 @@ def false_offlines(person: Person, history: Sequence[Shown], windows: Mapping[st
     went = [shown for shown in history if shown.status == "offline" and shown.version]
     for shown in went:
         at = shown.told["changedAt"] / 1000
-        for span in person.spans:
-            if span.start + 0.002 < at < span.end - 0.002:
-                found.append(f"offline while connected {span}: {shown.told}")
+        found += [
+            f"offline while connected {span}: {shown.told}"
+            for span in person.spans
+            if span.start + 0.002 < at < span.end - 0.002
+        ]
         for before, after in zip(person.spans, person.spans[1:], strict=False):
             covered = after.start - before.end < windows.get(before.how, 0.0)
             if covered and before.end - 0.002 < at < after.start + 0.002:

@@ -275,3 +275,19 @@ async def test_a_look_up_of_one_who_is_gone_leaves_nothing_behind(world: World, 
     world.store.unreadable = False
     await world.pass_time(1)
     assert not world.leftovers()
+
+
+@lived()
+async def test_an_answer_waits_for_all_it_asked_for_while_others_are_answered(world: World) -> None:
+    """Two look-ups overlap in one user: the second one asks for one who is not in the request that is under way."""
+    bob, eve = await world.connect("bob"), await world.connect("eve")
+    world.store.after = 4
+    for client in (bob, eve):
+        client.take()
+    bob.say("watch", id=1, users=["ann"])
+    await world.settle(3)
+    eve.say("watch", id=2, users=["ann", "zoe"])
+    await world.settle(30)
+    assert [len(frame["users"]) for frame in bob.take()] == [1]
+    (answer,) = eve.take()
+    assert answer["complete"] and [user["status"] for user in answer["users"]] == ["offline", "offline"]

@@ -119,3 +119,35 @@ async def test_what_was_unfollowed_while_congested_is_not_told_later(world: Worl
     bob.take()
     bob.drain()
     assert bob.take() == []
+
+
+@lived()
+async def test_several_changes_at_once_are_folded_for_the_congested_only(world: World) -> None:
+    ann, cat, bob, eve = [await world.connect(name) for name in ("ann", "cat", "bob", "eve")]
+    for watcher in (bob, eve):
+        await watcher.ask("watch", users=["ann", "cat"])
+    bob.capacity = 0
+    for availability in ("away", "busy"):
+        for person in (ann, cat):
+            person.say("state", availability=availability)
+        await world.settle()
+    assert [len(frame["changes"]) for frame in eve.take()] == [2, 2]
+    assert len(bob.take()) == 1
+    bob.capacity = None
+    bob.drain()
+    changes = [change for frame in bob.take() for change in frame["changes"]]
+    assert sorted((change["user"], change["status"]) for change in changes) == [("ann", "busy"), ("cat", "busy")]
+
+
+@lived({"limits.outbox_bytes": 1024, "limits.messages_per_second": 1000})
+async def test_one_that_asks_on_and_on_and_reads_nothing_is_closed_with_4102_before_its_time(world: World) -> None:
+    """What is folded are changes; answers cannot be, and so their sum is bounded."""
+    bob = await world.connect("bob")
+    bob.capacity = 1024
+    for i in range(400):
+        bob.say("ping", id=i)
+        await world.settle(2)
+    assert bob.code() == 4102 and bob.aborted()
+    assert bob.unsent() < 16 * 1024
+    assert world.metric("stillhere_slow_consumer_closes_total") == 1
+    assert world.fields("active_socket_closed")["cause"] == "slow_consumer"

@@ -213,3 +213,19 @@ async def test_a_101_that_never_comes_leaves_nothing_behind(world: World) -> Non
     assert world.leftovers()
     await world.pass_time(6)
     assert not world.leftovers()
+
+
+@lived()
+async def test_a_first_message_that_is_binary_is_closed_with_4001(world: World) -> None:
+    ann = await world.connect(None)
+    ann.peer.on_binary(7)
+    assert ann.closed == (4001, "the first message must be auth")
+
+
+@lived()
+async def test_a_violation_before_the_log_in_ends_the_connection(world: World) -> None:
+    ann = await world.connect(None)
+    ann.violate(1002, "reserved bits")
+    ann.say("auth", token=world.token("ann"))
+    await world.pass_time(6)
+    assert ann.aborted() and world.shown("ann") == "offline" and not world.leftovers()
