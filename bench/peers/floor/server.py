@@ -52,7 +52,7 @@ def serve(port: int, size: int) -> None:
                 fresh[client.fileno()] = client
                 poll.register(client, select.EPOLLIN)
                 continue
-            client = fresh.pop(fd, None) or ready.pop(fd)
+            client = fresh.pop(fd) if fd in fresh else ready.pop(fd)
             # The generator masks with zeros, so that what it says can be read as it stands.
             request = client.recv(65536)
             if not request:
