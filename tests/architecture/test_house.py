@@ -12,6 +12,8 @@ import pytest
 from tests.architecture.layers import PACKAGE, ROOT
 
 LONGEST = 450
+LONGEST_TEST = 520
+"""A test file is a list of promises: one reads the one that failed."""
 LONGER: dict[str, int] = {}
 """Files that may be longer than that, and how long. Keep it empty if you can."""
 
@@ -53,7 +55,7 @@ def project_files() -> list[Path]:
 
 
 def too_long(name: str, text: str) -> bool:
-    return text.count("\n") > LONGER.get(name, LONGEST)
+    return text.count("\n") > LONGER.get(name, LONGEST_TEST if name.startswith("tests/") else LONGEST)
 
 
 def download_addresses(lock: str) -> list[str]:

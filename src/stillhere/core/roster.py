@@ -303,10 +303,16 @@ class Roster:
 
     def _take_over(self, connection: Connection, now: float) -> None:
         """The tab's availability and metadata, where the store has not heard yet how its last connection ended."""
+        left: set[SessionId] = set()
         for ended in reversed(self._people[connection.user].endings):
             old = ended.connection
+            if ended.cause in (Cause.KICKED, Cause.REVOKED):
+                return
+            if ended.cause is Cause.BYE:
+                left.add(old.session)
             if old.tab == connection.tab and old is not connection:
-                if ended.cause is Cause.SUPERSEDED or now - ended.ended_at < self.policy.window(ended.cause):
+                pending = ended.cause is Cause.SUPERSEDED or now - ended.ended_at < self.policy.window(ended.cause)
+                if pending and old.session not in left:
                     connection.availability = connection.availability or old.availability
                     connection.meta = old.meta if connection.meta is None else connection.meta
                 return

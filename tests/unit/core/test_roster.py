@@ -261,6 +261,19 @@ def test_a_tab_takes_over_nothing_after_a_bye_or_when_its_window_is_past(roster:
     assert late.availability is None
 
 
+def test_a_tab_takes_over_nothing_that_a_kick_or_a_bye_of_its_session_has_ended(roster: Roster) -> None:
+    first = opened(roster, "c1", "t1")
+    roster.state(first, Availability.AWAY, None)
+    roster.lost(first, START)
+    roster.dismiss(ALICE, Cause.KICKED, START)
+    second = opened(roster, "c2", "t1")
+    assert second.availability is None
+    roster.state(second, Availability.AWAY, None)
+    roster.lost(second, START)
+    roster.depart(opened(roster, "c3", "t2"), Cause.BYE, START)
+    assert opened(roster, "c4", "t1").availability is None
+
+
 def test_what_a_tab_took_over_does_not_overwrite_what_was_stated_meanwhile(roster: Roster) -> None:
     c = opened(roster)
     told = ConnectionSummary(c.id, c.session, c.tab, c.ready, START, Availability.AWAY, {"a": 1})
