@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ import uvloop
 from bench.adapters import HERE, PEERS, USUAL, Peer
 from bench.figures import medians, table
 from bench.machine import describe
-from bench.phases import PHASES, QUICK, Figures, Plan
+from bench.phases import PHASES, QUICK, QUICK_PHASES, Figures, Plan
 from bench.stand import Failed, Stand, free_port, raise_file_limit, split_cpus, work_dir
 
 _PHASE_TIMEOUT = 180.0
@@ -64,6 +65,9 @@ async def measure(peer: Peer, phase: str, plan: Plan) -> Figures:
 
 async def rounds(peers: Sequence[str], phases: Sequence[str], plan: Plan) -> tuple[Measured, list[str]]:
     """All of it: the peers take turns within each phase, so that all see the same machine."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that no server is left behind
     measured: Measured = {PEERS[name].title: {} for name in peers}
     faults: list[str] = []
     begin = time.monotonic()
@@ -125,7 +129,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="About 12 minutes; with --quick one. docs/performance.md says what each figure means.",
     )
     environ = os.environ
-    parser.add_argument("--quick", action="store_true", default=bool(environ.get("QUICK")), help="smaller, one round")
+    parser.add_argument(
+        "--quick", action="store_true", default=bool(environ.get("QUICK")), help="smaller, fewer phases, one round"
+    )
     parser.add_argument("--peers", default=environ.get("PEERS"), help=f"some of: {', '.join(PEERS)}")
     parser.add_argument("--phases", default=environ.get("PHASES"), help=f"some of: {', '.join(PHASES)}")
     parser.add_argument("--rounds", type=int, help="how often (default 3; with --quick 1)")
@@ -161,7 +167,7 @@ def main() -> int:
     if sys.platform != "linux":
         raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
     peers = chosen(given.peers, PEERS, USUAL, "the peer")
-    phases = chosen(given.phases, PHASES, list(PHASES), "the phase")
+    phases = chosen(given.phases, PHASES, QUICK_PHASES if given.quick else list(PHASES), "the phase")
     plan = plan_of(given, raise_file_limit())
     try:
         for name in peers:
@@ -172,7 +178,10 @@ def main() -> int:
     say(f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load']}, Python {machine['python']}")
     if machine["cpus"] == 1:
         say("there is one CPU only: the load shares it with the server, and figures are higher than they would be")
-    measured, faults = uvloop.run(rounds(peers, phases, plan))
+    try:
+        measured, faults = uvloop.run(rounds(peers, phases, plan))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise SystemExit("interrupted: the server under measurement was ended, and nothing is kept") from None
     path = save(HERE / "results", machine, plan, measured, faults)
     print(table(measured))
     say(f"all values: {path}")

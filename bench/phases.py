@@ -7,7 +7,7 @@ of half the work is worth nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
@@ -24,13 +24,15 @@ class Plan(msgspec.Struct, frozen=True):
     connections: int = 5000
     watchers: int = 1000
     changes: int = 200
-    sweeps: int = 3
+    sweeps: int = 5
     """How often each of the changing users changes in a burst."""
     settle: float = 3.0
     """Seconds between the last connection and the look at the memory."""
 
 
-QUICK = Plan(rounds=1, connections=1500, watchers=500, changes=60, sweeps=1, settle=1.0)
+QUICK = Plan(rounds=1, connections=1500, watchers=500, changes=40, sweeps=2, settle=1.0)
+
+QUICK_PHASES = ("idle", "tracked", "room", "storm")
 
 GAP = 0.05
 """Seconds between isolated changes, at least: longer than anybody waits to fold."""
@@ -125,8 +127,8 @@ async def burst(stand: Stand, plan: Plan) -> Figures:
         waiting = iter(changing)
         availability = "active" if sweep % 2 else "busy"
 
-        async def work(waiting: object = waiting, availability: str = availability) -> None:
-            for member in waiting:  # type: ignore[attr-defined]
+        async def work(waiting: Iterator[Client] = waiting, availability: str = availability) -> None:
+            for member in waiting:
                 await member.ask("state", f'"availability":"{availability}"')
 
         async with asyncio.TaskGroup() as group:

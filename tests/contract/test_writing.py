@@ -72,9 +72,6 @@ async def test_a_repeated_put_changes_nothing(stand: Stand) -> None:
     assert (await stand.store.snapshot([ALICE])).users == seen
 
 
-@pytest.mark.xfail(
-    reason="the ledger forgets the revision with the last connection, so a repeated contribution opens its window anew"
-)
 async def test_a_repeated_ending_does_not_restart_the_window(stand: Stand) -> None:
     c = await stand.desk.open(ALICE)
     del stand.desk.connections[ALICE][c.id]

@@ -35,6 +35,7 @@ from stillhere.core.publish import publish
 from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Ending, Record, Share, Shown
 from stillhere.core.windows import (
     PHASES,
+    Left,
     end_connection,
     enter_window,
     forget_room,
@@ -305,17 +306,18 @@ class Ledger:
         for leave in told.leaves:
             forget_room(record, leave)
         present = record.phase is not Phase.OFFLINE or any(c.ready.active for c in told.connections)
+        left = Left()
         cause: str | None = None
         for ending in told.endings:
             since = now - ending.ago if ended_at is None else ended_at
             was = before.get(ending.connection)
             if ending.last is not None:
-                was = self._inherit(record, before, ending.last)
+                was = self._inherit(record, before, ending.last, left)
             cause = end_connection(record, ending, was, since, self.state.clock.value, present=present)
-            if cause is not Cause.SUPERSEDED:  # its tab takes over from its window, or nothing
-                rest = tuple(c for c in record.carried_by(incarnation) if c.id != ending.connection)
-                record.shares[incarnation] = Share(told.revision, rest)
-        connections = tuple(self._inherit(record, before, c) for c in told.connections)
+            left.end(ending, was, since)
+            rest = tuple(c for c in record.carried_by(incarnation) if c.id != ending.connection)
+            record.shares[incarnation] = Share(told.revision, rest)
+        connections = tuple(self._inherit(record, before, c, left) for c in told.connections)
         arrived = [c for c in connections if c.ready.active and not _was_active(before, c)]
         if connections:
             record.shares[incarnation] = Share(told.revision, connections)
@@ -329,13 +331,13 @@ class Ledger:
         self._settle(record, now, cause or ("connection_open" if arrived else None))
 
     def _inherit(
-        self, record: Record, before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary
+        self, record: Record, before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary, left: Left
     ) -> ConnectionSummary:
         """A tab keeps its availability and metadata across reconnects until the new connection states its own."""
         if c.ready is ReadyState.CONNECTING or (c.availability is not None and c.meta is not None):
             return c
         arrived = not _was_active(before, c)
-        same = _predecessor(record, c) if arrived else before[c.id]
+        same = _predecessor(record, c, left) if arrived else before[c.id]
         if same is None or (same.availability is None and same.meta is None):
             return c
         c = msgspec.structs.replace(
@@ -407,11 +409,13 @@ class Ledger:
             self._dirty[user] = None
 
 
-def _predecessor(record: Record, c: ConnectionSummary) -> ConnectionSummary | None:
-    """The connection of the same tab that was opened last, active or in its window."""
+def _predecessor(record: Record, c: ConnectionSummary, left: Left) -> ConnectionSummary | None:
+    """The connection of the same tab that was opened last: active, in its window, or ended in the same breath."""
     known = [o for _, o in record.connections() if o.ready.active and o.tab == c.tab]
     if (hold := record.holds.get(c.tab)) is not None:
         known.append(hold.connection)
+    if (old := left.of(c)) is not None:
+        known.append(old)
     return max(known, key=lambda o: (o.opened_at, o.id), default=None)
 
 

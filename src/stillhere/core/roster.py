@@ -204,7 +204,6 @@ class Roster:
                 old = other if other.opened_at <= connection.opened_at else connection
                 self._end(old, Input.DEPARTED, now, Cause.SUPERSEDED)
                 self._orders.append((Order.SUPERSEDE, old))
-        self._take_over(connection, now)
 
     def refuse(self, connection: Connection, now: float) -> None:
         """The upgrade failed."""
@@ -300,22 +299,6 @@ class Roster:
         person.revision = self._revision
         self._changed[user] = None
         return person
-
-    def _take_over(self, connection: Connection, now: float) -> None:
-        """The tab's availability and metadata, where the store has not heard yet how its last connection ended."""
-        left: set[SessionId] = set()
-        for ended in reversed(self._people[connection.user].endings):
-            old = ended.connection
-            if ended.cause in (Cause.KICKED, Cause.REVOKED):
-                return
-            if ended.cause is Cause.BYE:
-                left.add(old.session)
-            if old.tab == connection.tab and old is not connection:
-                pending = ended.cause is Cause.SUPERSEDED or now - ended.ended_at < self.policy.window(ended.cause)
-                if pending and old.session not in left:
-                    connection.availability = connection.availability or old.availability
-                    connection.meta = old.meta if connection.meta is None else connection.meta
-                return
 
     def _closing(self, connection: Connection, what: Input, now: float, cause: Cause, code: int) -> None:
         if connection.step(what, cause, code):

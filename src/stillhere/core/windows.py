@@ -6,6 +6,7 @@ Plain functions over a :class:`~stillhere.core.record.Record`; the ledger calls 
 from __future__ import annotations
 
 from enum import StrEnum
+from math import inf
 
 import msgspec
 
@@ -75,6 +76,11 @@ def end_connection(
         The cause of the end.
     """
     cause = ending.cause
+    pending = record.holds.get(ending.tab)
+    if pending is not None and pending.connection.id == ending.connection and cause not in FINAL_CAUSES:
+        # told again: its window was stamped when it was told first; only its rooms are as they are told
+        _hold(record, pending if was is None else msgspec.structs.replace(pending, connection=was))
+        return cause
     if cause in _DEPARTURES:
         _depart(record, ending, since)
     if cause is not Cause.SUPERSEDED and was is not None:
@@ -87,6 +93,33 @@ def end_connection(
     if deadline > clock and present and was is not None:
         _hold(record, Hold(was, cause, since, ending.window, deadline))
     return cause
+
+
+class Left:
+    """What tabs left behind in one contribution: an end and the reconnect after it may be told together.
+
+    By then the window of the end may be past, and a superseded connection never had one; the tab is the same all along.
+    """
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._tabs: dict[TabId, tuple[ConnectionSummary, float]] = {}
+
+    def end(self, ending: Ending, was: ConnectionSummary | None, since: float) -> None:
+        """One more connection ended; in the order of the ends, since a departure ends what came before it."""
+        if ending.cause in _DEPARTURES:
+            everything = ending.cause is not Cause.BYE
+            for tab, (c, _) in list(self._tabs.items()):
+                if everything or c.session == ending.session or tab == ending.tab:
+                    del self._tabs[tab]
+        elif was is not None:
+            until = inf if ending.cause is Cause.SUPERSEDED else since + ending.window
+            self._tabs[ending.tab] = was, until
+
+    def of(self, c: ConnectionSummary) -> ConnectionSummary | None:
+        """The connection that a new one of its tab takes over from, if that came in time."""
+        old, until = self._tabs.get(c.tab, (None, 0.0))
+        return old if c.opened_at < until else None
 
 
 def _depart(record: Record, ending: Ending, since: float) -> None:

@@ -29,9 +29,9 @@ SWEEP_MOST = 1.0
 STALL = 0.5
 """A loop that did not come round for so long, in seconds, has not heard what came meanwhile."""
 
-CALM = 0.05
-CATCH_UP = 2.0
-"""How long the sweep waits after a stall for the loop to turn calmly again, in seconds."""
+TURN, TURNS, CATCH_UP = 0.05, 10, 2.0
+"""After a stall the sweep waits for so many sleeps of so many seconds, and on until one of them is not late itself; but
+not longer than this in all, in seconds."""
 
 BATCH = 500
 """Users per put."""
@@ -155,13 +155,14 @@ class Keeper:
         That takes a few turns of the loop, and with many at the door long ones: wait until they are short again.
         """
         self._turned()
-        end = self._monotonic() + CATCH_UP
+        end, turns = self._turned_at + CATCH_UP, 0
         while self._stalled:
-            begin = self._monotonic()
-            await asyncio.sleep(CALM)
-            late = self._monotonic() - begin - CALM
-            self._stalled = late > CALM and self._monotonic() < end
-            self._turned_at = self._monotonic()
+            before = self._turned_at
+            await asyncio.sleep(TURN)
+            turns += 1
+            self._turned_at = now = self._monotonic()
+            late = now - before > 2 * TURN
+            self._stalled = (late or turns < TURNS) and now < end
 
     def report(self, events: Sequence[Event]) -> None:
         """Log and count what happened to users."""

@@ -222,7 +222,7 @@ class Situation:
             self.phase = Phase.ONLINE
         elif before is Phase.OFFLINE:
             self.promised.clear()
-        elif self.promised or any(c.ready is CONNECTING for c in self.told_connections()):
+        elif self.promised or any(c.ready is CONNECTING for c in self.alive()):
             self.phase = Phase.HELD
         else:
             self.phase = Phase.OFFLINE
@@ -231,10 +231,6 @@ class Situation:
         if (before is Phase.OFFLINE) is not (self.phase is Phase.OFFLINE):
             expected = [Change.OFFLINE if self.phase is Phase.OFFLINE else Change.ONLINE]
         assert told == expected, f"watchers were told {told}, and should have been told {expected}"
-
-    def told_connections(self) -> list[Connection]:
-        """Those alive; an upgrade that is decided in its own turn is never seen here."""
-        return self.alive()
 
     def check(self) -> None:
         """All that must hold in a state."""

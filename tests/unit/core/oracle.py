@@ -36,7 +36,6 @@ class Socket:
     tab: str
     session: str
     began: float
-    opened_at: float = 0.0
     state: str = "connecting"
     stated: str | None = None
     rooms: set[str] = field(default_factory=set)
@@ -117,7 +116,7 @@ class Oracle:
 
     def open(self, name: str, now: float) -> None:
         new = self.sockets[name]
-        new.state, new.opened_at = "open", now
+        new.state = "open"
         self.note("open", new, now)
         for other in self.sockets.values():
             same = (other.user, other.node, other.tab) == (new.user, new.node, new.tab)
@@ -229,7 +228,7 @@ class Oracle:
         """A tab's availability survives its reconnects."""
         known = [p for p in user.present.values() if p.tab == socket.tab]
         for windows in (user.past, user.windows):
-            known += [w.last for w in windows.values() if w.tab == socket.tab and w.deadline > socket.opened_at]
+            known += [w.last for w in windows.values() if w.tab == socket.tab and w.deadline > socket.began]
         known.sort(key=lambda p: p.began)
         return Present(socket.tab, socket.session, socket.began, known[-1].availability if known else None)
 

@@ -8,8 +8,18 @@ import pytest
 from stillhere.core.clock import ClockLimits
 from stillhere.core.events import Change
 from stillhere.core.ledger import Answer, Ledger, LedgerState, Limits
-from stillhere.core.record import Contribution, Record
-from stillhere.core.words import Cause, Incarnation, Phase, RoomName, Status, UserId
+from stillhere.core.record import Contribution, Ending, Record
+from stillhere.core.words import (
+    Cause,
+    ConnectionId,
+    Incarnation,
+    Phase,
+    RoomName,
+    SessionId,
+    Status,
+    TabId,
+    UserId,
+)
 from tests.unit.core.world import ALICE, LEASE, START, World
 
 N1, N2 = Incarnation("n1"), Incarnation("n2")
@@ -326,6 +336,17 @@ def test_a_connection_that_took_nothing_over_is_not_reported() -> None:
     told = node.roster.take_contributions(world.now)
     world.ledger.put(world.now, node.incarnation, 1, told)
     assert world.ledger.take_inherited() == []
+
+
+def test_the_end_of_a_connection_of_which_nothing_is_known_opens_no_window() -> None:
+    world = World()
+    world.connect()
+    roster = world.nodes["n1"].roster
+    told = roster.contribution(ALICE, world.now)
+    nobody = Ending(ConnectionId("?"), SessionId("s1"), TabId("t9"), Cause.ABNORMAL, 15.0, 0.0)
+    told = msgspec.structs.replace(told, revision=told.revision + 1, endings=(nobody,))
+    assert world.ledger.put(world.now, N1, 1, [told]) is Answer.OK
+    assert world.record().holds == {} and world.record().last_seen_at is None
 
 
 def test_rooms_know_their_members_and_empty_rooms_are_gone() -> None:

@@ -46,8 +46,13 @@ def taken(roster: Roster, now: float = START) -> None:
     roster.acknowledge(roster.take_contributions(now))
 
 
+def test_handshake_and_close_take_five_seconds_at_most_unless_told_otherwise() -> None:
+    roster = Roster(GracePolicy.of())
+    assert (roster.handshake_timeout, roster.close_timeout) == (5.0, 5.0)
+
+
 def test_an_upgrade_that_is_decided_at_once_is_not_told_before_it_is(roster: Roster) -> None:
-    connecting(roster)
+    roster.begin(Connection(ConnectionId("c1"), ALICE, SessionId("s1"), TabId("t1"), START), START)
     assert not roster.changed
     assert roster.users() == [ALICE] and roster.user_count == 1
     assert roster.revision_of(ALICE) == 0
@@ -144,6 +149,29 @@ def test_an_acknowledgement_covers_only_what_was_told(roster: Roster) -> None:
     assert roster.users() == [ALICE]
 
 
+def test_an_end_outlives_the_acknowledgement_of_what_was_told_before_it(roster: Roster) -> None:
+    c = opened(roster)
+    before = roster.take_contributions(START)
+    roster.lost(c, START)
+    told = roster.take_contributions(START)
+    roster.acknowledge(before)
+    roster.mark([ALICE])  # the reply to the second was lost
+    assert roster.take_contributions(START) == told
+    roster.acknowledge(told)
+    assert roster.users() == []
+
+
+def test_a_leave_is_told_until_it_is_acknowledged(roster: Roster) -> None:
+    c = opened(roster)
+    before = roster.take_contributions(START)
+    roster.leave(c, ROOM)
+    roster.acknowledge(before)
+    told = roster.take_contributions(START)
+    assert told[0].leaves == (Leave(c.tab, ROOM),)
+    roster.acknowledge(told)
+    assert roster.contribution(ALICE, START).leaves == ()
+
+
 def test_a_user_who_changed_since_is_not_forgotten_by_an_acknowledgement(roster: Roster) -> None:
     c = opened(roster)
     roster.lost(c, START)
@@ -208,14 +236,13 @@ def test_a_leave_says_whether_the_connection_was_there_and_is_told_either_way(ro
 
 
 def test_a_leave_reaches_the_windows_of_its_tab_that_the_store_has_not_heard_of(roster: Roster) -> None:
-    old, other = opened(roster, "c1", "t1"), opened(roster, "c2", "t2")
-    roster.join(old, ROOM, {})
-    roster.join(other, ROOM, {})
-    roster.lost(old, START)
-    roster.lost(other, START)
+    for tab in ("t0", "t1", "t2"):
+        c = opened(roster, f"c of {tab}", tab)
+        roster.join(c, ROOM, {})
+        roster.lost(c, START)
     roster.leave(opened(roster, "c3", "t1"), ROOM)
     rooms = [e.last.rooms for e in roster.contribution(ALICE, START).endings if e.last]
-    assert rooms == [None, {ROOM: {}}]
+    assert rooms == [{ROOM: {}}, None, {ROOM: {}}]
 
 
 def test_what_a_connection_says_after_its_end_is_ignored(roster: Roster) -> None:
@@ -228,50 +255,6 @@ def test_what_a_connection_says_after_its_end_is_ignored(roster: Roster) -> None
     assert not roster.leave(c, ROOM)
     assert (c.availability, c.meta, c.rooms) == (None, None, {ROOM: {}})
     assert not roster.changed and roster.users() == []
-
-
-def test_a_tab_takes_over_its_availability_although_the_store_was_not_told_of_it_in_between(roster: Roster) -> None:
-    first, other = opened(roster, "c1", "t1"), opened(roster, "c2", "t2")
-    roster.state(first, Availability.AWAY, {"a": 1})
-    roster.state(other, Availability.BUSY, None)
-    roster.depart(other, Cause.BYE, START)
-    second = opened(roster, "c3", "t1")
-    assert (second.availability, second.meta) == (Availability.AWAY, {"a": 1})
-    roster.state(second, Availability.ACTIVE, {"b": 2})
-    roster.lost(second, START)
-    roster.depart(opened(roster, "c4", "t3"), Cause.BYE, START)
-    assert opened(roster, "c5", "t3").availability is None
-    third = opened(roster, "c6", "t1")
-    assert (third.availability, third.meta) == (Availability.ACTIVE, {"a": 1, "b": 2})
-    stating = connecting(roster, "c7", "t1")
-    stating.availability, stating.meta = Availability.BUSY, {}
-    roster.open(stating, START)
-    assert (stating.availability, stating.meta) == (Availability.BUSY, {})
-
-
-def test_a_tab_takes_over_nothing_after_a_bye_or_when_its_window_is_past(roster: Roster) -> None:
-    first, second = opened(roster, "c1", "t1"), opened(roster, "c2", "t2")
-    roster.state(first, Availability.AWAY, None)
-    roster.state(second, Availability.AWAY, None)
-    roster.depart(first, Cause.BYE, START)
-    roster.lost(second, START)
-    assert opened(roster, "c3", "t1").availability is None
-    late = connecting(roster, "c4", "t2")
-    roster.open(late, START + 15)
-    assert late.availability is None
-
-
-def test_a_tab_takes_over_nothing_that_a_kick_or_a_bye_of_its_session_has_ended(roster: Roster) -> None:
-    first = opened(roster, "c1", "t1")
-    roster.state(first, Availability.AWAY, None)
-    roster.lost(first, START)
-    roster.dismiss(ALICE, Cause.KICKED, START)
-    second = opened(roster, "c2", "t1")
-    assert second.availability is None
-    roster.state(second, Availability.AWAY, None)
-    roster.lost(second, START)
-    roster.depart(opened(roster, "c3", "t2"), Cause.BYE, START)
-    assert opened(roster, "c4", "t1").availability is None
 
 
 def test_what_a_tab_took_over_does_not_overwrite_what_was_stated_meanwhile(roster: Roster) -> None:
@@ -300,11 +283,18 @@ def test_a_dismissal_expels_all_connections_here_and_returns_them(roster: Roster
     assert [(e.connection, e.cause) for e in told.endings] == [(first.id, Cause.KICKED), (second.id, Cause.KICKED)]
 
 
+def test_a_dismissal_is_told_once_for_each_connection(roster: Roster) -> None:
+    c = opened(roster)
+    assert roster.dismiss(ALICE, Cause.KICKED, START) == [c]
+    assert [e.connection for e in roster.contribution(ALICE, START).endings] == [c.id]
+
+
 def test_the_dismissal_of_somebody_without_a_connection_is_told_all_the_same(roster: Roster) -> None:
     assert roster.dismiss(ALICE, Cause.REVOKED, START) == []
     (told,) = roster.take_contributions(START)
     (ending,) = told.endings
-    assert (ending.connection, ending.cause, ending.window, ending.last) == ("", Cause.REVOKED, 0.0, None)
+    assert (ending.connection, ending.session, ending.tab, ending.last) == ("", "", "", None)
+    assert (ending.cause, ending.window, ending.code, ending.ago) == (Cause.REVOKED, 0.0, 0, 0.0)
     roster.acknowledge([told])
     assert roster.users() == []
 

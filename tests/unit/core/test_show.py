@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from stillhere.core.events import Change
@@ -106,6 +108,75 @@ def test_nothing_is_taken_over_after_a_kick_although_both_are_told_at_once() -> 
     assert world.status() is Status.ONLINE and c.availability is None
 
 
+def told_late(world: World) -> Callable[[], None]:
+    """The store is slow from now on; the result of this brings it back."""
+    world.nodes["n1"].delayed = True
+
+    def told() -> None:
+        world.nodes["n1"].delayed = False
+        world.turn()
+
+    return told
+
+
+@pytest.mark.parametrize("reloads", [1, 2])
+def test_a_tab_keeps_its_availability_although_its_reloads_are_told_late(reloads: int) -> None:
+    world = World()
+    c = world.connect()
+    told = told_late(world)
+    world.state(c, AWAY)
+    for n in range(reloads):
+        world.advance(1)
+        if n % 2:
+            world.end(c, 1000)
+        c = world.connect()  # supersedes, or comes after the end
+    world.advance(60)
+    told()
+    assert world.status() is Status.AWAY and c.availability is AWAY
+
+
+def test_a_tab_that_comes_back_after_its_window_starts_afresh_although_both_are_told_at_once() -> None:
+    world = World()
+    c = world.connect()
+    told = told_late(world)
+    world.state(c, AWAY)
+    world.end(c, 1000)
+    world.advance(3)
+    world.connect()
+    told()
+    assert world.status() is Status.ONLINE
+
+
+@pytest.mark.parametrize(("departure", "kept"), [("bye of s1", False), ("bye of s2", True), ("kick", False)])
+def test_a_departure_told_late_ends_what_it_covers_and_no_more(departure: str, kept: bool) -> None:
+    world = World()
+    c = world.connect(tab="t1", session="s1")
+    told = told_late(world)
+    world.state(c, AWAY)
+    world.end(c, 1000)
+    other = world.connect(tab="t2", session=departure[-2:])
+    if departure == "kick":
+        world.kick()
+    else:
+        world.bye(other)
+    world.connect(tab="t1", session="s1")
+    world.advance(60)  # the window is past when the store hears of it: nothing but the news itself tells of the tab
+    told()
+    assert world.status() is (Status.AWAY if kept else Status.ONLINE)
+
+
+def test_a_tab_that_moved_to_another_node_and_back_is_as_it_was_there() -> None:
+    world = World(nodes=("n1", "n2"))
+    world.state(world.connect(node="n1"), AWAY)
+    world.advance(1)
+    moved = world.connect(node="n2")
+    assert moved.availability is AWAY
+    world.state(moved, BUSY)
+    world.advance(1)
+    back = world.connect(node="n1")  # supersedes the half-open one of this node
+    assert back.availability is BUSY
+
+
 def test_another_tab_takes_over_nothing() -> None:
     world = World()
     world.bye(world.connect(availability=AWAY))
@@ -159,6 +230,17 @@ def test_a_room_keeps_a_tab_through_its_window_and_until_the_tab_has_joined_anew
     assert world.members("r") == set()
 
 
+def test_a_room_that_one_tab_has_joined_anew_keeps_the_others_in_their_windows() -> None:
+    world = World()
+    for tab in ("t1", "t2", "t3"):
+        c = world.connect(tab=tab)
+        world.join(c, "r", {"tab": tab})
+        world.end(c)
+    world.join(world.connect(tab="t2"), "r", {"tab": "t2 again"})
+    metas = [meta["tab"] for _, meta in world.record().members["r"].metas]  # type: ignore[index]
+    assert metas == ["t1", "t3", "t2 again"]
+
+
 def test_a_room_loses_a_tab_that_came_back_without_joining_when_the_window_ends() -> None:
     world = World()
     c = world.connect()
@@ -188,13 +270,14 @@ def test_two_reloads_in_a_row_do_not_flicker_in_a_room() -> None:
 def test_a_leave_is_no_grace_also_before_the_tab_has_joined_anew() -> None:
     world = World()
     c = world.connect()
-    world.join(c, "r")
+    for room in ("a", "r", "z"):
+        world.join(c, room)
     world.end(c)
     c = world.connect()
     world.leave(c, "r")
-    assert world.members("r") == set()
+    assert set(world.record().members) == {"a", "z"}
     world.end(c)
-    assert world.members("r") == set()
+    assert set(world.record().members) == {"a", "z"}
 
 
 def test_a_leave_and_the_end_of_the_connection_in_one_turn_leave_no_window_in_the_room() -> None:
@@ -219,6 +302,8 @@ def test_a_tab_that_left_and_joined_again_before_it_ended_keeps_its_window_in_th
     world.leave(c, "r")
     world.join(c, "r")
     world.end(c)
+    assert world.members("r") == {ALICE}
+    world.turn()  # the leave, the join and the end are told once more
     assert world.members("r") == {ALICE}
 
 
@@ -252,9 +337,10 @@ def test_rooms_show_the_status_and_the_metadata_of_each_connection_oldest_first(
     assert world.record().members["r"].status is Status.BUSY  # type: ignore[index]
 
 
-def test_nobody_leaves_a_room_while_only_an_upgrade_is_in_flight() -> None:
+@pytest.mark.parametrize("availability", [ACTIVE, BUSY, AWAY])
+def test_nobody_leaves_a_room_while_only_an_upgrade_is_in_flight(availability: Availability) -> None:
     world = World()
-    c = world.connect()
+    c = world.connect(availability=availability)
     world.join(c, "r")
     world.end(c, 1000)
     world.advance(2)

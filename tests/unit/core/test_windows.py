@@ -182,6 +182,15 @@ def test_the_tab_that_returns_is_preferred_to_others_of_its_session() -> None:
     assert len(returns(world)) == 2, "each end is made good once"
 
 
+def test_of_several_ends_of_a_session_its_next_tab_makes_good_the_last() -> None:
+    world = World()
+    first, second = world.connect(tab="t1", session="s1"), world.connect(tab="t2", session="s1")
+    world.end(first)
+    world.lost(second)
+    world.connect(tab="t3", session="s1")
+    assert [(r.tab, r.cause) for r in returns(world)] == [("t2", Cause.ABNORMAL)]
+
+
 @pytest.mark.parametrize("kick", [False, True])
 def test_who_logs_in_again_after_a_departure_is_no_false_offline(kick: bool) -> None:
     world = World()

@@ -37,6 +37,11 @@ LEASE = 15.0
 BEAT = 5.0
 
 
+def fresh(name: str) -> str:
+    """As a name comes from the wire: equal to others, and never the same object."""
+    return name.encode().decode()
+
+
 class Watcher:
     """Follows everything from the start, as a client does, and complains of what a client could not make sense of."""
 
@@ -142,9 +147,9 @@ class World:
         self.ids += 1
         c = Connection(
             ConnectionId(f"c{self.ids:04}"),
-            UserId(user),
-            SessionId(session),
-            TabId(tab),
+            UserId(fresh(user)),
+            SessionId(fresh(session)),
+            TabId(fresh(tab)),
             self.now,
             info=info,
             availability=availability,
@@ -206,11 +211,11 @@ class World:
         self.turn()
 
     def join(self, c: Connection, room: str, meta: dict[str, Any] | None = None) -> None:
-        self.home[c.id].roster.join(c, RoomName(room), meta or {})
+        self.home[c.id].roster.join(c, RoomName(fresh(room)), meta or {})
         self.turn()
 
     def leave(self, c: Connection, room: str) -> None:
-        self.home[c.id].roster.leave(c, RoomName(room))
+        self.home[c.id].roster.leave(c, RoomName(fresh(room)))
         self.turn()
 
     def kill(self, node: str) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from stillhere.core.words import UserId
 from stillhere.server.socket import Welcome
-from tests.unit.server.world import START, Client, View, World, live, lived
+from tests.unit.server.clockwork import START
+from tests.unit.server.world import Client, View, World, live, lived
 
 
 @lived()

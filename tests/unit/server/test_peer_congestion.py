@@ -139,7 +139,7 @@ async def test_several_changes_at_once_are_folded_for_the_congested_only(world: 
     assert sorted((change["user"], change["status"]) for change in changes) == [("ann", "busy"), ("cat", "busy")]
 
 
-@lived({"limits.outbox_bytes": 1024, "limits.message_bytes": 1024})
+@lived({"limits.outbox_bytes": 1024, "limits.message_bytes": 1024, "limits.meta_bytes": 500})
 async def test_one_that_asks_on_and_on_and_reads_nothing_is_closed_with_4102_before_its_time(world: World) -> None:
     """What is folded are changes; answers cannot be, and so their sum is bounded."""
     bob = await world.connect("bob")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stillhere.server.peer import EARLY_MESSAGES
-from tests.unit.server.world import START, World, lived
+from tests.unit.server.clockwork import START
+from tests.unit.server.world import World, lived
 
 
 @lived()

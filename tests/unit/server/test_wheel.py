@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhere.server.wheel import Wheel
-from tests.unit.server.world import Clock, Loop
+from tests.unit.server.clockwork import Clock, Loop
 
 STRIDE = 0.25
 
@@ -184,7 +184,7 @@ def test_after_a_stall_the_loop_reads_before_anybody_is_judged() -> None:
 
         loop.add_reader(near, read)
         wheel.put(Rider(wheel, judge), 5.0)
-        loop.call_later(5.0, pause)
+        loop.call_later(5.1, pause)  # between two ticks; the second one is late
 
     _on_a_loop(stall, 110)
     assert order == ["read", "judged"]
