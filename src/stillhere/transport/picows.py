@@ -12,6 +12,7 @@ to end the other: only then is the connection lost. A client that never does so 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from http import HTTPStatus
 from typing import Any, cast
@@ -233,6 +234,13 @@ class PicowsSocket(WSListener):
         self.close(INTERNAL_ERROR, "internal error")
 
 
+@functools.cache
+def _switching(subprotocol: str | None) -> WSUpgradeResponse:
+    """The 101, one object for all connections: picows keeps it, and writes the one header that differs each time."""
+    headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else None
+    return cast(WSUpgradeResponse, WSUpgradeResponse.create_101_response(headers))
+
+
 class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
     """picows' protocol for one connection that has been welcomed."""
 
@@ -245,14 +253,13 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
         self._state = server_state
         self._tcp = tcp
         self._socket = PicowsSocket(welcome.endpoint, self, tcp, settings)
-        answer = WSUpgradeResponse.create_101_response(
-            {"Sec-WebSocket-Protocol": welcome.subprotocol} if welcome.subprotocol else None
-        )
+        answer = _switching(welcome.subprotocol)
+        listener = self._socket
         super().__init__(
             None,  # host and path: a client's
             None,
             False,  # is_client_side
-            lambda _request: Answer(answer, self._socket),
+            lambda _request: Answer(answer, listener),  # without self: picows keeps it
             _QUIET,
             True,  # disconnect_on_exception
             None,  # no handshake time-out: the handshake is over, and it would be a timer

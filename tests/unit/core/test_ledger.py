@@ -191,6 +191,11 @@ def test_next_deadline_is_the_earliest_window_or_lease() -> None:
 # -- what is kept ---------------------------------------------------------------------------------------------------
 
 
+def test_a_million_users_are_known_for_a_week_and_an_offline_may_prove_false_for_half_a_minute() -> None:
+    limits = Limits()
+    assert (limits.known_users, limits.remember, limits.false_offline_horizon) == (1_000_000, 604_800.0, 30.0)
+
+
 def test_users_who_have_been_offline_for_long_are_forgotten_and_their_store_is_told() -> None:
     world = World(limits=Limits(remember=60.0))
     world.bye(world.connect())

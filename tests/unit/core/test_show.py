@@ -147,15 +147,24 @@ def test_a_tab_that_comes_back_after_its_window_starts_afresh_although_both_are_
     assert world.status() is Status.ONLINE
 
 
-@pytest.mark.parametrize(("departure", "kept"), [("bye of s1", False), ("bye of s2", True), ("kick", False)])
-def test_a_departure_told_late_ends_what_it_covers_and_no_more(departure: str, kept: bool) -> None:
+@pytest.mark.parametrize(
+    ("tab", "session", "kick", "kept"),
+    [
+        ("t2", "s1", False, False),
+        ("t1", "s2", False, False),
+        ("t0", "s2", False, True),
+        ("t2", "s2", False, True),
+        ("t2", "s2", True, False),
+    ],
+)
+def test_a_departure_told_late_ends_what_it_covers_and_no_more(tab: str, session: str, kick: bool, kept: bool) -> None:
     world = World()
     c = world.connect(tab="t1", session="s1")
     told = told_late(world)
     world.state(c, AWAY)
     world.end(c, 1000)
-    other = world.connect(tab="t2", session=departure[-2:])
-    if departure == "kick":
+    other = world.connect(tab=tab, session=session)
+    if kick:
         world.kick()
     else:
         world.bye(other)
@@ -175,6 +184,17 @@ def test_a_tab_that_moved_to_another_node_and_back_is_as_it_was_there() -> None:
     world.advance(1)
     back = world.connect(node="n1")  # supersedes the half-open one of this node
     assert back.availability is BUSY
+
+
+def test_a_connection_that_states_metadata_alone_takes_over_the_availability_of_its_tab() -> None:
+    world = World()
+    world.state(world.connect(), AWAY, {"mood": "tea"})
+    told = told_late(world)
+    c = world.connect()
+    world.state(c, None, {"seat": 1})
+    told()
+    assert (c.availability, c.meta) == (AWAY, {"seat": 1})
+    assert (world.status(), world.shown().meta) == (Status.AWAY, {"seat": 1})
 
 
 def test_another_tab_takes_over_nothing() -> None:
