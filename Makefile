@@ -58,8 +58,9 @@ fmt: $(DEV) ## format the Python code and mend what ruff can mend
 pages: $(PAGES) ## build the web pages into the package
 
 .PHONY: bench
-bench: $(DEV) $(WEB) ## measure memory and CPU per connection (BENCH_ARGS=…)
-	@$(BIN)/python -m bench $(BENCH_ARGS)
+bench: $(DEV) ## measure memory and CPU per connection beside ws (QUICK=1, PEERS=…, PHASES=…, BENCH_ARGS=…)
+	@scripts/need.sh node
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(PEERS),--peers "$(PEERS)") $(if $(PHASES),--phases "$(PHASES)") $(BENCH_ARGS)
 
 .PHONY: mutants
 mutants: $(MUTANTS) ## mutate core/ and wire/ and list the survivors (long; not a gate)
