@@ -242,9 +242,9 @@ def _cause(code: int) -> str:
     return CODES.get(code, "client_close")
 
 
-THREE_TIMES = 3 * settings().max_examples
+TWICE = 2 * settings().max_examples
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=THREE_TIMES, stateful_step_count=50)
+TestHistories.settings = settings(max_examples=TWICE, stateful_step_count=50)
 TestLossyHistories = LossyHistories.TestCase
-TestLossyHistories.settings = settings(max_examples=THREE_TIMES, stateful_step_count=50)
+TestLossyHistories.settings = settings(max_examples=TWICE, stateful_step_count=50)
