@@ -123,9 +123,10 @@ def test_nothing_in_the_source_is_left_undone() -> None:
 
 @pytest.mark.parametrize("host", REGISTRY_HOSTS)
 def test_the_checks_of_this_file_catch_what_they_look_for(host: str) -> None:
-    assert NAMES_A_REGISTRY.search(f'"resolved": "https://files.{host}/a.tgz"')
+    assert NAMES_A_REGISTRY.search(json.dumps({"resolved": f"https://files.{host}/a.tgz"}))
     assert too_long("x.py", "\n" * (LONGEST + 1))
     assert not too_long("x.py", "\n" * LONGEST)
+    assert too_long("tests/x.py", "\n" * (LONGEST_TEST + 1))
     assert download_addresses(json.dumps({"packages": {"a": {"resolved": f"https://{host}/a.tgz"}}})) == ["a"]
     assert download_addresses(json.dumps({"packages": {"a": {"resolved": "clients/a", "link": True}, "": {}}})) == []
     assert NAMES_AN_INDEX.findall(f"a==1\n--index-url https://{host}/simple\n")
