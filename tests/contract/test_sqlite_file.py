@@ -323,8 +323,12 @@ async def test_what_is_old_goes_in_slices(tmp_path: Path, clock: Clock, monkeypa
         await stand.desk.open(UserId(f"u{number}"))
     clock.now += 8 * 86400.0
     await stand.desk.open(ALICE)
-    await stand.store.stop()
     path = tmp_path / "stillhere.db"
+    left = "SELECT (SELECT count(*) FROM log) + (SELECT count(*) FROM timeline)"
+    async with asyncio.timeout(10):  # the writer goes on slice by slice while it has nothing else to do
+        while query(path, left) != [(2,)]:  # noqa: ASYNC110 - another thread's work, seen in the file
+            await asyncio.sleep(0.005)
+    await stand.store.stop()
     assert query(path, "SELECT seq FROM log") == [(51,)]
     assert query(path, "SELECT user FROM timeline") == [(ALICE,)]
 
