@@ -8,12 +8,13 @@ import pytest
 from stillhere.core.clock import ClockLimits
 from stillhere.core.events import Change
 from stillhere.core.ledger import Answer, Ledger, LedgerState, Limits
-from stillhere.core.record import Contribution, Ending, Record
+from stillhere.core.record import ConnectionSummary, Contribution, Ending, Record
 from stillhere.core.words import (
     Cause,
     ConnectionId,
     Incarnation,
     Phase,
+    ReadyState,
     RoomName,
     SessionId,
     Status,
@@ -30,6 +31,12 @@ def ledger() -> Ledger:
     ledger = Ledger()
     ledger.hello(START, "run-1")
     return ledger
+
+
+def connected() -> Contribution:
+    """What a node tells of a user with one connection."""
+    c = ConnectionSummary(ConnectionId("c1"), SessionId("s1"), TabId("t1"), ReadyState.OPEN, START)
+    return Contribution(ALICE, 1, (c,))
 
 
 # -- epochs ---------------------------------------------------------------------------------------------------------
@@ -70,15 +77,17 @@ def test_a_recovering_store_expires_nothing_until_nodes_have_told_what_they_carr
 
 
 def test_a_node_without_a_lease_changes_nothing(ledger: Ledger) -> None:
-    assert ledger.put(START, N1, 1, [Contribution(ALICE, 1)]) is Answer.FENCED
+    assert ledger.put(START, N1, 1, [connected()]) is Answer.FENCED
     assert ledger.beat(START, N1, 1, LEASE) is Answer.FENCED
     assert ledger.records == {} and ledger.state.leases == {}
 
 
 def test_requests_of_an_older_connection_to_the_store_change_nothing(ledger: Ledger) -> None:
     ledger.join(START, N1, 2, LEASE)
-    assert ledger.put(START, N1, 1, [Contribution(ALICE, 1)]) is Answer.FENCED
-    assert ledger.put(START, N1, 2, ()) is Answer.OK
+    assert ledger.put(START, N1, 1, [connected()]) is Answer.FENCED
+    assert ledger.records == {}
+    assert ledger.put(START, N1, 2, [connected()]) is Answer.OK
+    assert ledger.shown(ALICE).status is Status.ONLINE
     assert ledger.put(START, N1, 3, ()) is Answer.OK
 
 
@@ -240,6 +249,17 @@ def test_a_user_with_an_upgrade_in_flight_is_not_forgotten() -> None:
     assert ALICE in world.ledger.records
     world.refuse(upgrade)
     assert world.ledger.users_present == 0
+
+
+def test_an_upgrade_that_failed_does_not_prolong_how_long_a_user_is_known() -> None:
+    world = World(limits=Limits(remember=60.0))
+    world.bye(world.connect())
+    world.advance(50)
+    world.refuse(world.begin())
+    world.advance(10)
+    world.watcher.users.pop(ALICE)
+    world.ledger.sweep(world.now)
+    assert ALICE not in world.ledger.records
 
 
 def test_present_are_those_online_held_or_carried() -> None:

@@ -153,6 +153,7 @@ def test_a_tab_that_comes_back_after_its_window_starts_afresh_although_both_are_
         ("t2", "s1", False, False),
         ("t1", "s2", False, False),
         ("t0", "s2", False, True),
+        ("t2", "s0", False, True),
         ("t2", "s2", False, True),
         ("t2", "s2", True, False),
     ],

@@ -151,6 +151,16 @@ def test_a_return_within_the_horizon_after_offline_makes_it_a_false_one(after: f
     assert [(r.gap, r.false_offline) for r in returns(world)] == [(after, false)]
 
 
+def test_a_return_in_time_is_no_false_offline_although_there_was_one_a_moment_ago() -> None:
+    world = World()
+    world.end(world.connect(), 1000)
+    world.advance(4)
+    world.end(world.connect(), 1000)
+    world.advance(1)
+    world.connect()
+    assert [r.false_offline for r in returns(world)] == [True, False]
+
+
 def test_a_return_after_the_horizon_is_a_new_visit() -> None:
     world = World()
     world.end(world.connect())
@@ -219,6 +229,25 @@ def test_only_the_last_sixteen_ends_are_remembered_and_one_of_each_tab() -> None
         world.end(world.connect(tab=f"t{n}", session=f"s{n}"))
     gone = world.record().gone
     assert [g.tab for g in gone] == [f"t{n}" for n in range(4, 20)]
+
+
+def test_a_window_of_half_a_second_is_reported_like_any_other() -> None:
+    world = World({Cause.GOING_AWAY: 0.5})
+    world.end(world.connect())
+    world.advance(0.5)
+    assert world.graces()[1:] == [GraceExpired(ALICE, START + 0.5, Cause.GOING_AWAY, 0.5)]
+
+
+def test_an_end_that_is_told_after_its_window_is_offline_at_once() -> None:
+    world = World()
+    c = world.connect()
+    world.nodes["n1"].delayed = True
+    world.end(c, 1000)
+    world.advance(3.125)
+    world.nodes["n1"].delayed = False
+    world.turn()
+    assert world.phase() is Phase.OFFLINE
+    assert world.shown().last_seen_at == START
 
 
 def test_a_window_of_zero_while_an_upgrade_is_in_flight_is_held_for_its_outcome_only() -> None:
