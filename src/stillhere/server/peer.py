@@ -157,13 +157,13 @@ class Peer:
             return
         requests.handle(self, message)
 
-    def on_binary(self, size: int) -> None:
+    def on_binary(self, message: bytes) -> None:
         """The protocol has no binary messages."""
         self.on_heard()
         if self.stage is Stage.AUTH:
             self.close(CloseCode.UNAUTHORIZED, "the first message must be auth")
         elif self.stage is not Stage.ENDED:
-            self.reject(None, ErrorCode.BAD_REQUEST, f"a binary message of {size} bytes; send JSON as text")
+            self.reject(None, ErrorCode.BAD_REQUEST, f"a binary message of {len(message)} bytes; send JSON as text")
 
     def on_heard(self) -> None:
         """The path is alive."""

@@ -67,6 +67,10 @@ class Socket(Protocol):
         """Send one text message: UTF-8, already encoded, the same object for every receiver of a broadcast."""
         ...
 
+    def send_binary(self, message: bytes) -> None:
+        """Send one binary message. The native protocol has none."""
+        ...
+
     def ping(self) -> bool:
         """Send a protocol ping; the answer arrives as :meth:`Endpoint.on_heard`.
 
@@ -106,8 +110,8 @@ class Endpoint(Protocol):
         """A whole text message, valid UTF-8, within the size bound."""
         ...
 
-    def on_binary(self, size: int) -> None:
-        """A whole binary message of ``size`` bytes arrived; its content is not kept."""
+    def on_binary(self, message: bytes) -> None:
+        """A whole binary message, within the size bound."""
         ...
 
     def on_heard(self) -> None:

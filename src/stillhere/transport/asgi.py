@@ -137,10 +137,16 @@ class AsgiSocket:
     # What the endpoint calls
 
     def send(self, frame: bytes) -> None:
-        if self._mute:
-            return
+        if not self._mute:
+            self._push({"type": "websocket.send", "text": frame.decode()}, len(frame))
+
+    def send_binary(self, message: bytes) -> None:
+        if not self._mute:
+            self._push({"type": "websocket.send", "bytes": message}, len(message))
+
+    def _push(self, event: Message, size: int) -> None:
         _, high, most = self._limits
-        self._put({"type": "websocket.send", "text": frame.decode()}, len(frame))
+        self._put(event, size)
         if self._unsent > high and not self._choked:
             self._choked = True
             self._endpoint.on_full()
@@ -359,7 +365,7 @@ class AsgiWebSocket:
         elif text is not None:
             endpoint.on_text(content)
         else:
-            endpoint.on_binary(len(content))
+            endpoint.on_binary(content)
 
 
 def _guarded(socket: AsgiSocket, call: Callable[..., None], *args: object) -> None:

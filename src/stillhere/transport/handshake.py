@@ -7,6 +7,7 @@ handshake.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import inspect
 import logging
@@ -24,7 +25,7 @@ VERDICT_TIMEOUT = 10.0
 _log = logging.getLogger("stillhere.transport")
 
 
-class Handshake(asyncio.Protocol):
+class Handshake(asyncio.Protocol, abc.ABC):
     """Asks the gate about one connection. Subclasses say in :meth:`open` what a welcomed connection becomes.
 
     Args:
@@ -74,6 +75,7 @@ class Handshake(asyncio.Protocol):
 
     # The verdict
 
+    @abc.abstractmethod
     def open(self, welcome: Welcome, key: str) -> None:
         """Turn the connection into a WebSocket.
 
@@ -81,7 +83,6 @@ class Handshake(asyncio.Protocol):
             welcome: the verdict; its endpoint is told of the loss even if this fails.
             key: the client's ``Sec-WebSocket-Key``.
         """
-        raise NotImplementedError
 
     @property
     def transport(self) -> asyncio.Transport:

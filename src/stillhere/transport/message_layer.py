@@ -78,14 +78,13 @@ class FragmentBudget:
 
 
 class _Partial:
-    """A message whose last fragment has not arrived. Of binary ones only the size is kept."""
+    """A message whose last fragment has not arrived."""
 
-    __slots__ = ("budget", "content", "decoder", "size")
+    __slots__ = ("budget", "content", "decoder")
 
     def __init__(self, text: bool) -> None:
         self.budget = FragmentBudget()
-        self.size = 0
-        self.content: bytearray | None = bytearray() if text else None
+        self.content = bytearray()
         self.decoder = _utf8_decoder() if text else None
 
 
@@ -102,7 +101,7 @@ class MessageLayer:
         self._max_message_bytes = max_message_bytes
         self._partial: _Partial | None = None
 
-    def data(self, opcode: int, fin: int, payload: bytes) -> bytes | int | None:
+    def data(self, opcode: int, fin: int, payload: bytes) -> bytes | bytearray | None:
         """Take a frame that is not a control frame.
 
         Args:
@@ -111,7 +110,7 @@ class MessageLayer:
             payload: unmasked.
 
         Returns:
-            A whole text message as its bytes, the size of a whole binary message, or None if more is to come.
+            A whole text message as bytes, a whole binary one as bytearray, or None if more is to come.
 
         Raises:
             Violation: 1002 for a fragment out of order, 1007 for text that is not UTF-8 (at the first wrong byte), 1009
@@ -126,27 +125,26 @@ class MessageLayer:
         if fin:
             self._bound(len(payload))
             if opcode == BINARY:
-                return len(payload)
+                return bytearray(payload)
             if not payload.isascii():  # cheaper than the throw-away str of a decode
                 _decode(payload)
             return payload
         self._partial = _Partial(opcode == TEXT)
         return self._append(self._partial, fin, payload)
 
-    def _append(self, partial: _Partial, fin: int, payload: bytes) -> bytes | int | None:
+    def _append(self, partial: _Partial, fin: int, payload: bytes) -> bytes | bytearray | None:
         partial.budget.spend(len(payload))
-        partial.size += len(payload)
-        self._bound(partial.size)
-        if partial.content is not None and partial.decoder is not None:
+        self._bound(len(partial.content) + len(payload))
+        if partial.decoder is not None:
             try:
                 partial.decoder.decode(payload, bool(fin))
             except UnicodeDecodeError:
                 raise Violation(INVALID_TEXT, "a text message that is not UTF-8") from None
-            partial.content += payload
+        partial.content += payload
         if not fin:
             return None
         self._partial = None
-        return partial.size if partial.content is None else bytes(partial.content)
+        return partial.content if partial.decoder is None else bytes(partial.content)
 
     def _bound(self, size: int) -> None:
         if size > self._max_message_bytes:

@@ -30,6 +30,7 @@ from stillhere.server.socket import Endpoint, Gate, Welcome
 from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
 from stillhere.transport.handshake import VERDICT_TIMEOUT, Handshake
 from stillhere.transport.message_layer import (
+    BINARY,
     CLOSE,
     INTERNAL_ERROR,
     NO_STATUS,
@@ -54,6 +55,7 @@ SERVICE_RESTART = 1012
 
 _log = logging.getLogger("stillhere.transport")
 _SEND_TEXT = cast(WSMsgType, TEXT)
+_SEND_BINARY = cast(WSMsgType, BINARY)
 
 _OPEN = 0
 _CLOSE_SENT = 1  # our close frame is out, the peer's is awaited
@@ -115,6 +117,10 @@ class PicowsSocket(WSListener):
         if self._phase == _OPEN:
             self._ws.send(_SEND_TEXT, frame)
 
+    def send_binary(self, message: bytes) -> None:
+        if self._phase == _OPEN:
+            self._ws.send(_SEND_BINARY, message)
+
     def ping(self) -> bool:
         if self._phase == _OPEN:
             self._ws.send_ping()
@@ -159,7 +165,7 @@ class PicowsSocket(WSListener):
                 if isinstance(message, bytes):
                     self._endpoint.on_text(message)
                 else:
-                    self._endpoint.on_binary(message)
+                    self._endpoint.on_binary(bytes(message))
             elif opcode == CLOSE:
                 self._closed(frame)
             else:

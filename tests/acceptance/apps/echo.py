@@ -19,7 +19,7 @@ from stillhere.transport.serve import build_server
 
 
 class Echo:
-    """Sends every text message back."""
+    """Sends every message back."""
 
     _socket: Socket
 
@@ -29,8 +29,8 @@ class Echo:
     def on_text(self, message: bytes) -> None:
         self._socket.send(message)
 
-    def on_binary(self, size: int) -> None:
-        self._socket.close(1003, "text only")
+    def on_binary(self, message: bytes) -> None:
+        self._socket.send_binary(message)
 
     def on_heard(self) -> None: ...
 

@@ -48,6 +48,9 @@ class Wire:
         self.aborted = False
         self.endpoint: Peer
 
+    def send_binary(self, message: bytes) -> None:
+        raise AssertionError("the native protocol has no binary messages")
+
     def send(self, frame: bytes) -> None:
         self.frames.append(json.loads(frame))
 

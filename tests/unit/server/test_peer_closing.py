@@ -143,7 +143,7 @@ async def test_who_is_closing_is_told_nothing_more_and_follows_nothing(world: Wo
     bob.take()
     await ann.ask("state", availability="away")
     bob.say("ping")
-    bob.peer.on_binary(4)
+    bob.peer.on_binary(bytes(4))
     assert bob.take() == []
 
 

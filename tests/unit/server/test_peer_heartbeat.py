@@ -36,7 +36,7 @@ async def test_any_traffic_postpones_the_ping(world: World, what: str) -> None:
         if what == "text":
             ann.say("ping")
         elif what == "binary":
-            ann.peer.on_binary(1)
+            ann.peer.on_binary(bytes(1))
         else:
             ann.peer.on_heard()
     assert ann.pings == 0 and ann.code() is None
@@ -79,7 +79,7 @@ async def test_anything_at_all_answers_a_ping(world: World, what: str) -> None:
         if what == "text":
             ann.say("ping")
         elif what == "binary":
-            ann.peer.on_binary(1)
+            ann.peer.on_binary(bytes(1))
         else:
             ann.peer.on_heard()
     assert ann.code() is None

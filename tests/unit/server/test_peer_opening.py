@@ -219,7 +219,7 @@ async def test_a_101_that_never_comes_leaves_nothing_behind(world: World) -> Non
 @lived()
 async def test_a_first_message_that_is_binary_is_closed_with_4001(world: World) -> None:
     ann = await world.connect(None)
-    ann.peer.on_binary(7)
+    ann.peer.on_binary(bytes(7))
     assert ann.closed == (4001, "the first message must be auth")
 
 

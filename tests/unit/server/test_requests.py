@@ -439,11 +439,11 @@ async def test_the_hundredth_in_a_row_that_cannot_be_understood_ends_the_connect
 async def test_a_binary_message_is_refused_and_the_hundredth_ends_the_connection(world: World) -> None:
     ann = await world.connect("ann")
     ann.take()
-    ann.peer.on_binary(3)
+    ann.peer.on_binary(bytes(3))
     (answer,) = ann.take()
     assert answer["code"] == "bad_request" and "binary message of 3 bytes" in answer["message"]
     for _ in range(99):
-        ann.peer.on_binary(3)
+        ann.peer.on_binary(bytes(3))
     assert ann.code() == 4000
 
 

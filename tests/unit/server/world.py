@@ -61,6 +61,9 @@ class Client:
 
     # -- the socket: what the endpoint calls ----------------------------------------------------------------------
 
+    def send_binary(self, message: bytes) -> None:
+        raise AssertionError("the native protocol has no binary messages")
+
     def send(self, frame: bytes) -> None:
         if self.closed is not None or self._over or self._aborted:
             return

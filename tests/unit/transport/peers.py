@@ -59,8 +59,8 @@ class Recorder:
     def on_text(self, message: bytes) -> None:
         self._tell("text", message)
 
-    def on_binary(self, size: int) -> None:
-        self._tell("binary", size)
+    def on_binary(self, message: bytes) -> None:
+        self._tell("binary", message)
 
     def on_heard(self) -> None:
         self._tell("heard")

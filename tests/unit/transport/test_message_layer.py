@@ -48,14 +48,18 @@ def test_a_text_message_may_hold_any_utf8() -> None:
 
 def test_an_empty_message_is_a_message() -> None:
     assert layer().data(TEXT, 1, b"") == b""
-    assert layer().data(BINARY, 1, b"") == 0
+    assert layer().data(BINARY, 1, b"") == bytearray()
 
 
-def test_of_a_binary_message_only_the_size_is_kept() -> None:
+def test_a_binary_message_is_a_bytearray_whatever_it_holds() -> None:
     subject = layer()
-    assert subject.data(BINARY, 1, b"\xff\x00") == 2
+    whole = subject.data(BINARY, 1, b"\xff\x00")
+    assert isinstance(whole, bytearray)
+    assert whole == b"\xff\x00"
     assert subject.data(BINARY, 0, b"\xff") is None
-    assert subject.data(CONTINUATION, 1, b"\xfe\xfd") == 3
+    joined = subject.data(CONTINUATION, 1, b"\xfe\xfd")
+    assert isinstance(joined, bytearray)
+    assert joined == b"\xff\xfe\xfd"
 
 
 def test_fragments_are_joined_and_the_next_message_starts_afresh() -> None:

@@ -36,11 +36,13 @@ def test_a_message_of_any_size_is_sent_whole_and_in_order(party: Party, size: in
             assert client.receive() == (TEXT, b"y")
 
 
-def test_a_binary_message_is_told_by_its_size(party: Party) -> None:
+def test_a_binary_message_passes_in_both_directions(party: Party) -> None:
     client, endpoint = party.connect()
     with client:
         client.send(BINARY, b"\xff\x00\xff")
-        endpoint.expect(("binary", 3))
+        endpoint.expect(("binary", b"\xff\x00\xff"))
+        party.tell(endpoint, "send_binary", b"\x00\xfe")
+        assert client.receive() == (BINARY, b"\x00\xfe")
 
 
 def test_one_byte_at_a_time_is_a_message_too(party: Party) -> None:
