@@ -53,6 +53,8 @@ __all__ = [
 ID_BYTES = 256
 _HMAC = frozenset({"HS256", "HS384", "HS512"})
 _KNOWN = _HMAC | {"RS256", "ES256", "EdDSA"}
+_NO_SCOPES: frozenset[str] = frozenset()
+"""One for all: nearly every token has none, and each connection keeps its identity."""
 _TYPES = frozenset({"jwt", "at+jwt"})
 _YEAR_5000 = 95_617_584_000
 
@@ -266,7 +268,7 @@ class Authenticator:
             info=claims.info,
             watch=_patterns("watch", claims.watch, claims.sub),
             rooms=_patterns("rooms", claims.rooms, None),
-            scopes=frozenset(scope.split() if isinstance(scope, str) else scope),
+            scopes=frozenset(scope.split() if isinstance(scope, str) else scope) or _NO_SCOPES,
         )
 
 

@@ -67,7 +67,7 @@ class LocalStore:
         self.ledger = Ledger(self.limits)
         self._incarnation = Incarnation("")
         self._timeline_entries = timeline_entries
-        self._timelines: dict[UserId, deque[Event]] = {}
+        self._timelines: dict[UserId, list[Event]] = {}
         self._log: deque[Transition] = deque(maxlen=log_kept)
         self._log_kept = log_kept
         self._published = 0
@@ -286,8 +286,10 @@ class LocalStore:
         for event in events:
             timeline = self._timelines.get(event.user)
             if timeline is None:
-                timeline = self._timelines[event.user] = deque(maxlen=self._timeline_entries)
+                timeline = self._timelines[event.user] = []  # an empty deque takes ten times as much
             timeline.append(event)
+            if len(timeline) > self._timeline_entries:
+                del timeline[0]
 
     async def _commit(self) -> None:
         """Return when all that the ledger holds is durable."""

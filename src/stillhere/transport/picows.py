@@ -80,6 +80,7 @@ class _Quiet:
 
 
 _QUIET = _Quiet()
+_NO_HEADERS: Any = {}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -291,6 +292,8 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
         ).encode()
         self.get_buffer(-1)[: len(head)] = head
         super().buffer_updated(len(head))
+        if self.transport is not None and self.transport.request is not None:
+            self.transport.request.headers = _NO_HEADERS  # picows keeps the request: a kilobyte that nobody reads
         assert self.transport is not None and self.transport.response.status == HTTPStatus.SWITCHING_PROTOCOLS
 
     def linger(self) -> None:
