@@ -83,8 +83,8 @@ def connected(page: Page, timeout: float = 15.0) -> None:
 
 
 def watch_badge(page: Page, user: str) -> None:
-    """Wait for the badge of a user, and record every value that it ever has from now on."""
-    page.wait_for_selector(f'[data-testid="person-{user}"]', timeout=15_000)
+    """Wait until the badge of a user has its first answer, and record every value that it ever has from now on."""
+    page.wait_for_selector(f'[data-testid="person-{user}"]:not([data-status="unknown"])', timeout=15_000)
     page.evaluate(_RECORD_BADGE, user)
 
 
