@@ -11,7 +11,7 @@ import msgspec
 
 from stillhere.core.events import Event, Transition
 from stillhere.core.grace import GracePolicy
-from stillhere.core.ledger import Limits
+from stillhere.core.leases import Limits
 from stillhere.core.record import ConnectionSummary, Contribution, Ending, Leave
 from stillhere.core.words import (
     Cause,

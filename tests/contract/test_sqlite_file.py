@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from stillhere.core.events import Transition
-from stillhere.core.ledger import Ledger, Limits
+from stillhere.core.leases import Limits
+from stillhere.core.ledger import Ledger
 from stillhere.core.words import Cause, Incarnation, Status, UserId
 from stillhere.store import sqlite_writer
 from stillhere.store.contract import Cursor, StoreRefused, StoreUnavailable

@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stillhere.core.ledger import Ledger, LedgerState
+from stillhere.core.leases import LedgerState
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import ConnectionSummary, Contribution, Leave, Record
 from stillhere.core.words import Availability, Cause, Incarnation, ReadyState, UserId
 from stillhere.store.memory import MemoryStore

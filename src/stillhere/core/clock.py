@@ -33,6 +33,8 @@ class StoreClock(msgspec.Struct, array_like=True):
     """The store's own time at the last tick."""
     hold_until: float = 0.0
     """No expiry before this value."""
+    recover_until: float = 0.0
+    """Nor before this one: the nodes are telling again what they carry. It may come earlier, when all have."""
 
     def tick(self, now: float, limits: ClockLimits) -> float:
         """Take the store's own time, in seconds, and advance. Returns the new value."""
@@ -50,4 +52,14 @@ class StoreClock(msgspec.Struct, array_like=True):
     @property
     def on_hold(self) -> bool:
         """Whether expiry has to wait."""
-        return self.value < self.hold_until
+        return self.value < self.held_until
+
+    @property
+    def held_until(self) -> float:
+        """The value of the clock from which on something may expire."""
+        return max(self.hold_until, self.recover_until)
+
+    @property
+    def recovering(self) -> bool:
+        """Whether nodes may still have to tell what they carry."""
+        return self.value < self.recover_until

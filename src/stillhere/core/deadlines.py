@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K", bound=str)
 
 
 class Deadlines(Generic[K]):
-    """At most one deadline per key; all operations are logarithmic."""
+    """At most one deadline per key; all operations are logarithmic. Equal ones come in the order of their keys."""
 
-    __slots__ = ("_heap", "_of", "_serial")
+    __slots__ = ("_heap", "_of")
 
     def __init__(self) -> None:
         """Start empty."""
         self._of: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
-        self._serial = 0
+        self._heap: list[tuple[float, K]] = []
 
     def __len__(self) -> int:
         return len(self._of)
@@ -36,13 +35,12 @@ class Deadlines(Generic[K]):
             self._of.pop(key, None)
         elif self._of.get(key) != at:
             self._of[key] = at
-            self._serial += 1
-            heapq.heappush(self._heap, (at, self._serial, key))
+            heapq.heappush(self._heap, (at, key))
 
     def next(self) -> float | None:
         """The earliest deadline, or None."""
         heap, of = self._heap, self._of
-        while heap and of.get(heap[0][2]) != heap[0][0]:
+        while heap and of.get(heap[0][1]) != heap[0][0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
@@ -52,7 +50,7 @@ class Deadlines(Generic[K]):
             at = self.next()
             if at is None or at > now:
                 return
-            key = heapq.heappop(self._heap)[2]
+            key = heapq.heappop(self._heap)[1]
             del self._of[key]
             limit -= 1
             yield key

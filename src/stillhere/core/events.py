@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from stillhere.core.record import Shown, ShownMember
-from stillhere.core.words import Cause, RoomName, SessionId, TabId, UserId
+from stillhere.core.words import Cause, ConnectionId, RoomName, SessionId, TabId, UserId
 
 
 class Change(StrEnum):
@@ -83,6 +83,33 @@ class Returned(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     """Seconds between the end and the return."""
     false_offline: bool
     """An OFFLINE had been shown in between, within the horizon."""
+
+
+class NoticeKind(StrEnum):
+    """What nodes have to hear of each other."""
+
+    JOINED = "joined"
+    """A node: whoever sees its users knows of it, since this comes first."""
+    SUPERSEDED = "superseded"
+    """A connection: a newer one of its tab is open on another node."""
+    DISMISSED = "dismissed"
+    """A user: all connections end with 4004."""
+    DRAIN = "drain"
+    """A node: it shall move its clients away."""
+
+
+class Notice(msgspec.Struct, frozen=True, array_like=True, tag="n"):
+    """A word from node to node; it has a place in the log, between the transitions."""
+
+    kind: NoticeKind
+    version: int
+    at: float
+    target: str = ""
+    """An incarnation, a process, or the name of a node; empty for all."""
+    user: UserId = UserId("")
+    connection: ConnectionId = ConnectionId("")
+    cause: str = ""
+    reason: str = ""
 
 
 Event = Transition | GraceStarted | GraceCancelled | GraceExpired | Returned

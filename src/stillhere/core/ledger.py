@@ -24,13 +24,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from enum import StrEnum
 
 import msgspec
 
-from stillhere.core.clock import ClockLimits, StoreClock
 from stillhere.core.deadlines import Deadlines
-from stillhere.core.events import Change, Event
+from stillhere.core.events import Change, Event, Notice, NoticeKind
+from stillhere.core.leases import Answer, Leases, LedgerState, Limits
 from stillhere.core.publish import publish
 from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Ending, Record, Share, Shown
 from stillhere.core.windows import (
@@ -45,53 +44,16 @@ from stillhere.core.windows import (
 )
 from stillhere.core.words import Cause, ConnectionId, Incarnation, Phase, ReadyState, RoomName, UserId
 
-
-class Answer(StrEnum):
-    """How the ledger answers an operation."""
-
-    OK = "OK"
-    FENCED = "FENCED"
-    """The incarnation has no lease, or a newer connection of it has spoken: it must come as a new incarnation."""
-    NO_EPOCH = "NO_EPOCH"
-    """The store is empty; say ``hello`` first."""
-    HOLD = "HOLD"
-    """Nothing expires at the moment."""
+_FORGET_MOST = 1000
+"""Users who are forgotten per sweep."""
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """How much is remembered, and for how long."""
-
-    false_offline_horizon: float = 30.0
-    """Seconds after an OFFLINE within which a return makes it a false one."""
-    remember: float = 7 * 86400.0
-    """Seconds for which a user who is offline is known."""
-    known_users: int = 1_000_000
-    """How many such users at most."""
-    clock: ClockLimits = ClockLimits()
-
-
-class LedgerState(msgspec.Struct, array_like=True):
-    """All of the ledger that is not a record; small, and written with every change."""
-
-    epoch: int = 0
-    seq: int = 0
-    run: str = ""
-    clock: StoreClock = msgspec.field(default_factory=StoreClock)
-    leases: dict[Incarnation, float] = {}
-    channels: dict[Incarnation, int] = {}
-    heard: dict[Incarnation, float] = {}
-    """When an incarnation last wrote, Unix time."""
-    dead: dict[Incarnation, Cause] = {}
-    """Incarnations to be reaped, and the cause of their connections' end."""
-
-
-class Ledger:
+class Ledger(Leases):
     """The rules over the records of one partition."""
 
     def __init__(self, limits: Limits | None = None, state: LedgerState | None = None) -> None:
         """Start empty, or from a stored state (then :meth:`load` the records)."""
-        self.limits = limits or Limits()
-        self.state = state or LedgerState()
+        super().__init__(limits or Limits(), state or LedgerState())
         self.records: dict[UserId, Record] = {}
         self.rooms: dict[RoomName, set[UserId]] = {}
         self.holders: dict[Incarnation, set[UserId]] = {}
@@ -124,7 +86,7 @@ class Ledger:
         ats = [at for at in (self._deadlines.next(), *self.state.leases.values()) if at is not None]
         if not ats:
             return None
-        return max(min(ats), clock.hold_until) - clock.value
+        return max(min(ats), clock.held_until) - clock.value
 
     @property
     def windows_pending(self) -> int:
@@ -137,49 +99,6 @@ class Ledger:
         return len(self.records) - len(self._departed)
 
     # -- nodes --------------------------------------------------------------------------------------------------
-
-    def hello(self, now: float, run: str, known_epoch: int = 0, nonce: int = 0) -> None:
-        """A node's connection to the store begins.
-
-        Args:
-            now: the store's own time, Unix seconds.
-            run: identifies the store's process; a new one starts a new epoch, since writes may have been lost.
-            known_epoch: the highest epoch the node has seen.
-            nonce: 10 random bits.
-        """
-        state = self.state
-        self._tick(now)
-        if state.run != run:
-            state.run = run
-            state.epoch = (max(state.epoch, known_epoch, round(now * 1000) * 1024) // 1024 + 1) * 1024 + nonce
-            clock = state.clock
-            clock.hold_until = max(clock.hold_until, clock.value + self.limits.clock.recovery_hold)
-
-    def join(self, now: float, incarnation: Incarnation, channel: int, lease: float) -> Answer:
-        """Give an incarnation its lease, in seconds."""
-        if not self.state.run:
-            return Answer.NO_EPOCH
-        self._tick(now)
-        if incarnation in self.state.dead:
-            return Answer.FENCED
-        self.state.leases[incarnation] = self.state.clock.value + lease
-        self.state.channels[incarnation] = channel
-        self.state.heard[incarnation] = now
-        return Answer.OK
-
-    def beat(self, now: float, incarnation: Incarnation, channel: int, lease: float) -> Answer:
-        """Renew the lease."""
-        answer = self._admit(now, incarnation, channel)
-        if answer is Answer.OK:
-            self.state.leases[incarnation] = self.state.clock.value + lease
-        return answer
-
-    def retire(self, now: float, incarnation: Incarnation, cause: Cause = Cause.NODE_LOST) -> None:
-        """Declare an incarnation dead; :meth:`reap` ends its connections."""
-        self._tick(now)
-        self.state.leases.pop(incarnation, None)
-        self.state.channels.pop(incarnation, None)
-        self.state.dead[incarnation] = cause
 
     def reap(self, now: float, incarnation: Incarnation, window: float, limit: int = 200) -> int:
         """End connections of a dead incarnation.
@@ -201,14 +120,19 @@ class Ledger:
         for user in users:
             record = self.records[user]
             share = record.shares[incarnation]
+            # a process that was fenced has told the same connections again, as a new incarnation: those did not end
+            elsewhere = {c.id for other, c in record.connections() if other != incarnation}
             endings = tuple(
-                Ending(c.id, c.session, c.tab, cause, window, 0.0) for c in share.connections if c.ready.active
+                Ending(c.id, c.session, c.tab, cause, window, 0.0)
+                for c in share.connections
+                if c.ready.active and c.id not in elsewhere
             )
             self._merge(record, incarnation, Contribution(user, share.revision + 1, (), endings), now, ended_at)
         if not self.holders.get(incarnation):
             self.holders.pop(incarnation, None)
             self.state.dead.pop(incarnation)
             self.state.heard.pop(incarnation, None)
+            self.state.processes.pop(incarnation, None)
         return len(users)
 
     # -- contributions ------------------------------------------------------------------------------------------
@@ -272,26 +196,17 @@ class Ledger:
                 departed.append((record.offline_at, record.user))
         self._departed = OrderedDict((user, at) for at, user in sorted(departed))
 
+    def doubtful(self, user: UserId) -> bool:
+        """Whether a user is only held, by a window of an epoch that was lost: watchers may know that it ran out."""
+        record = self.records.get(user)
+        return record is not None and record.phase is Phase.HELD and record.epoch != self.state.epoch
+
     def shown(self, user: UserId) -> Shown:
         """What a watcher is shown of a user; changes nothing."""
         record = self.records.get(user)
         return NOBODY if record is None else record.shown
 
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _tick(self, now: float) -> float:
-        return self.state.clock.tick(now, self.limits.clock)
-
-    def _admit(self, now: float, incarnation: Incarnation, channel: int) -> Answer:
-        """R2, the fence: zombies and requests of an older connection change nothing."""
-        state = self.state
-        if not state.run:
-            return Answer.NO_EPOCH
-        self._tick(now)
-        if incarnation not in state.leases or state.channels.get(incarnation, 0) > channel:
-            return Answer.FENCED
-        state.heard[incarnation] = now
-        return Answer.OK
 
     def _merge(
         self,
@@ -313,7 +228,7 @@ class Ledger:
             was = before.get(ending.connection)
             if ending.last is not None:
                 was = self._inherit(record, before, ending.last, left)
-            cause = end_connection(record, ending, was, since, self.state.clock.value, present=present)
+            cause = end_connection(record, ending, was, since, self.state.clock, present=present)
             left.end(ending, was, since)
             rest = tuple(c for c in record.carried_by(incarnation) if c.id != ending.connection)
             record.shares[incarnation] = Share(told.revision, rest)
@@ -327,6 +242,7 @@ class Ledger:
             if (held := self.holders.get(incarnation)) is not None:
                 held.discard(record.user)
         for c in arrived:
+            self._supersede(record, incarnation, c, now)
             self._report(note_return(record, c, now, self.limits.false_offline_horizon))
         self._settle(record, now, cause or ("connection_open" if arrived else None))
 
@@ -349,6 +265,16 @@ class Ledger:
             self._inherited.append((record.user, c))
         return c
 
+    def _supersede(self, record: Record, incarnation: Incarnation, c: ConnectionSummary, now: float) -> None:
+        """An older connection of the tab on another node is a ghost: that node closes it; here it ends nothing."""
+        for other, old in record.connections():
+            itself = old.id == c.id  # told again by a new incarnation of its process
+            if other != incarnation and old.tab == c.tab and not itself and _older(old, c):
+                cause = Cause.SUPERSEDED.value
+                self._notice(
+                    Notice(NoticeKind.SUPERSEDED, self._next_version(), now, other, record.user, old.id, cause)
+                )
+
     def _settle(self, record: Record, now: float, cause: str | None) -> None:
         """Bring phase, window, what is shown and the deadline in line with connections and holds."""
         self._dirty[record.user] = None
@@ -362,7 +288,16 @@ class Ledger:
         if phase is Phase.OFFLINE and before is not Phase.OFFLINE:
             record.offline_at = now
         self._watch_deadline(record)
-        for transition in publish(record, now, cause or "state", self._next_version):
+        # who is back from a window of an epoch that was lost: watchers may have been told that it ran out
+        again = (
+            self.limits.watchers_outlive
+            and before is Phase.HELD
+            and phase is Phase.ONLINE
+            and record.epoch != self.state.epoch
+        )
+        for transition in publish(record, now, cause or "state", self._next_version, again=again):
+            if self.limits.watchers_outlive:
+                record.epoch = self.state.epoch
             self._events.append(transition)
             if transition.room is not None:
                 self._index(transition.room, record.user, transition.change)
@@ -393,14 +328,12 @@ class Ledger:
     def _watch_deadline(self, record: Record) -> None:
         self._deadlines.set(record.user, min((h.deadline for h in record.holds.values()), default=None))
 
-    def _next_version(self) -> int:
-        self.state.seq += 1
-        return self.state.seq
-
     def _forget(self, now: float) -> None:
         """Drop users who have been offline for long, or for whom there is no room."""
         departed = self._departed
-        while departed:
+        for _ in range(_FORGET_MOST):
+            if not departed:
+                return
             user, at = next(iter(departed.items()))
             if len(departed) <= self.limits.known_users and now - at < self.limits.remember:
                 return
@@ -417,6 +350,10 @@ def _predecessor(record: Record, c: ConnectionSummary, left: Left) -> Connection
     if (old := left.of(c)) is not None:
         known.append(old)
     return max(known, key=lambda o: (o.opened_at, o.id), default=None)
+
+
+def _older(old: ConnectionSummary, c: ConnectionSummary) -> bool:
+    return old.ready.active and old.opened_at <= c.opened_at
 
 
 def _was_active(before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary) -> bool:

@@ -12,7 +12,9 @@ from stillhere.core.show import counted, info_of, meta_of, rooms_of, status_of
 from stillhere.core.words import Phase, Status
 
 
-def publish(record: Record, now: float, cause: str, number: Callable[[], int]) -> list[Transition]:
+def publish(
+    record: Record, now: float, cause: str, number: Callable[[], int], *, again: bool = False
+) -> list[Transition]:
     """Compute what is shown of a user; where a watcher could tell the difference, number it.
 
     Args:
@@ -20,6 +22,7 @@ def publish(record: Record, now: float, cause: str, number: Callable[[], int]) -
         now: Unix time, stamped on what changed.
         cause: why.
         number: gives the next version.
+        again: number a user who is present even if nothing changed, rooms included.
 
     Returns:
         The transitions: the user's own first, then those of the rooms.
@@ -28,7 +31,7 @@ def publish(record: Record, now: float, cause: str, number: Callable[[], int]) -
     new, hidden = _look(record, now)
     found: list[Transition] = []
     # an invisible user who connects, changes or goes is offline before and after: nothing moves, not even a time
-    if not (new.status is Status.OFFLINE and old.status is Status.OFFLINE) and not new.looks_like(old):
+    if not (new.status is Status.OFFLINE and old.status is Status.OFFLINE) and (again or not new.looks_like(old)):
         record.shown = new = msgspec.structs.replace(new, version=number(), changed_at=now)
         if new.status is Status.OFFLINE:
             change = Change.OFFLINE
@@ -36,7 +39,7 @@ def publish(record: Record, now: float, cause: str, number: Callable[[], int]) -
             change = Change.ONLINE if old.status is Status.OFFLINE else Change.UPDATED
         why = "invisible" if hidden else cause
         found.append(Transition(record.user, change, new.version, now, why, new, connections=record.active_count))
-    _publish_rooms(record, now, cause, number, found)
+    _publish_rooms(record, now, cause, number, found, again)
     return found
 
 
@@ -58,7 +61,9 @@ def _look(record: Record, now: float) -> tuple[Shown, bool]:
     return Shown(status, old.version, old.changed_at, None, info, meta_of(counting)), False
 
 
-def _publish_rooms(record: Record, now: float, cause: str, number: Callable[[], int], found: list[Transition]) -> None:
+def _publish_rooms(
+    record: Record, now: float, cause: str, number: Callable[[], int], found: list[Transition], again: bool
+) -> None:
     status, info = record.shown.status, record.shown.info
     there = {} if status is Status.OFFLINE else rooms_of(record)
     if not there and status is not Status.OFFLINE and record.members and not counted(record):
@@ -69,7 +74,7 @@ def _publish_rooms(record: Record, now: float, cause: str, number: Callable[[], 
     for room, metas in there.items():
         old = record.members.get(room)
         new = ShownMember(status, 0, now if old is None else old.joined_at, info, metas)
-        if old is not None and new.looks_like(old):
+        if old is not None and not again and new.looks_like(old):
             continue
         record.members[room] = new = msgspec.structs.replace(new, version=number())
         change = Change.JOINED if old is None else Change.MEMBER

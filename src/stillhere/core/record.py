@@ -95,6 +95,11 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
     deadline: float
     """On the store clock."""
 
+    @property
+    def ended(self) -> float:
+        """When the connection ended, on the store clock."""
+        return self.deadline - self.window
+
 
 class Grace(msgspec.Struct, frozen=True, array_like=True):
     """The window that a user without an active connection is in: of all pending ones, the longest."""
@@ -114,6 +119,33 @@ class Gone(msgspec.Struct, frozen=True, array_like=True):
     cause: Cause
     ended_at: float
     window: float
+
+
+class Departure(msgspec.Struct, frozen=True, array_like=True):
+    """A goodbye that is remembered: the news of an end before it may come late, from another node."""
+
+    session: SessionId
+    tab: TabId
+    everything: bool
+    """A kick or a revocation, which covers all tabs and sessions."""
+    at: float
+    """Unix time."""
+    clock: float
+    """The same instant on the store clock. Jumps fool the one, outages the other: what is covered is before both."""
+
+    def speaks_for(self, session: SessionId, tab: TabId) -> bool:
+        """Whether a connection of this session or tab may be covered."""
+        return self.everything or session == self.session or tab == self.tab
+
+    def covers(self, ending: Ending, since: float, clock: float) -> bool:
+        """Whether an end came before it, told late: such an end leaves no window.
+
+        Args:
+            ending: what a node reports.
+            since: when the connection ended, Unix time.
+            clock: the same, on the store clock.
+        """
+        return since <= self.at and clock < self.clock and self.speaks_for(ending.session, ending.tab)
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True):
@@ -180,6 +212,10 @@ class Record(msgspec.Struct, array_like=True):
     gone: tuple[Gone, ...] = ()
     offline_at: float = 0.0
     """When the phase last became OFFLINE, Unix time."""
+    departures: tuple[Departure, ...] = ()
+    """The latest goodbyes."""
+    epoch: int = 0
+    """In which epoch something was last published of the user."""
 
     def connections(self) -> list[tuple[Incarnation, ConnectionSummary]]:
         """Every connection, oldest first, with the incarnation that carries it."""

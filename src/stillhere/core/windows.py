@@ -10,14 +10,16 @@ from math import inf
 
 import msgspec
 
+from stillhere.core.clock import StoreClock
 from stillhere.core.events import GraceCancelled, GraceExpired, GraceStarted, Returned
-from stillhere.core.record import ConnectionSummary, Ending, Gone, Grace, Hold, Leave, Record
-from stillhere.core.words import FINAL_CAUSES, Cause, Phase, ReadyState, SessionId, TabId
+from stillhere.core.record import ConnectionSummary, Departure, Ending, Gone, Grace, Hold, Leave, Record
+from stillhere.core.words import FINAL_CAUSES, Cause, Phase, ReadyState, TabId
 
 _DEPARTURES = FINAL_CAUSES - {Cause.SUPERSEDED}
 _CAUSES = frozenset(Cause)
 _HOLDS_MAX = 64
 _GONE_MAX = 16
+_DEPARTURES_MAX = 8
 
 
 class Situation(StrEnum):
@@ -60,7 +62,7 @@ def situation(record: Record) -> Situation:
 
 
 def end_connection(
-    record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: float, *, present: bool
+    record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: StoreClock, *, present: bool
 ) -> Cause:
     """One connection ended: note when, and open or end windows.
 
@@ -69,7 +71,7 @@ def end_connection(
         ending: what the node reported.
         was: the connection as it last was; None if nobody's ended.
         since: when it ended, Unix time.
-        clock: the value of the store clock.
+        clock: the store clock.
         present: whether the user is shown, or will be: nobody is held who came and went before anybody was told.
 
     Returns:
@@ -82,15 +84,20 @@ def end_connection(
         _hold(record, pending if was is None else msgspec.structs.replace(pending, connection=was))
         return cause
     if cause in _DEPARTURES:
-        _depart(record, ending, since)
+        _depart(record, ending, since, clock.value)
     if cause is not Cause.SUPERSEDED and was is not None:
         record.last_seen_at = max(record.last_seen_at or 0.0, since)
     if cause in FINAL_CAUSES:
         return cause
+    ended = clock.value - ending.ago
+    if any(departure.covers(ending, since, ended) for departure in record.departures):
+        return cause  # another node has told the goodbye that came after it
     gone = Gone(ending.tab, ending.session, cause, since, ending.window)
     record.gone = (*[g for g in record.gone if g.tab != ending.tab][-_GONE_MAX + 1 :], gone)
-    deadline = clock + ending.window - ending.ago
-    if deadline > clock and present and was is not None:
+    deadline = clock.value + ending.window - ending.ago
+    # while nothing expires, nobody is judged by news that arrives in any order: the window is kept though it is past
+    open_still = deadline > clock.value or (clock.on_hold and ending.window > 0)
+    if open_still and present and was is not None:
         _hold(record, Hold(was, cause, since, ending.window, deadline))
     return cause
 
@@ -122,18 +129,18 @@ class Left:
         return old if c.opened_at < until else None
 
 
-def _depart(record: Record, ending: Ending, since: float) -> None:
+def _depart(record: Record, ending: Ending, since: float, clock: float) -> None:
     """A departure ends the windows that its session and its tab left open; a kick or a revocation ends them all.
 
     Not those left open since: the news of a departure may come late, and more than once.
     """
 
-    def covers(tab: TabId, session: SessionId, ended_at: float) -> bool:
-        own = ending.cause is not Cause.BYE or session == ending.session or tab == ending.tab
-        return own and ended_at <= since
-
-    record.holds = {t: h for t, h in record.holds.items() if not covers(t, h.connection.session, h.since)}
-    record.gone = tuple(g for g in record.gone if not covers(g.tab, g.session, g.ended_at))
+    ended = clock - ending.ago
+    departure = Departure(ending.session, ending.tab, ending.cause is not Cause.BYE, since, ended)
+    mine = departure.speaks_for
+    record.departures = (*record.departures, departure)[-_DEPARTURES_MAX:]
+    record.holds = {t: h for t, h in record.holds.items() if not (h.ended <= ended and mine(h.connection.session, t))}
+    record.gone = tuple(g for g in record.gone if not (g.ended_at <= since and mine(g.session, g.tab)))
 
 
 def _hold(record: Record, hold: Hold) -> None:

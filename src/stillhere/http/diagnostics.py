@@ -15,7 +15,8 @@ import msgspec
 from stillhere.core.clock import StoreClock
 from stillhere.core.connection import Connection, redacted_key
 from stillhere.core.events import Transition
-from stillhere.core.ledger import Ledger, LedgerState
+from stillhere.core.leases import LedgerState
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import ConnectionSummary, Contribution, Grace, Record, Shown
 from stillhere.core.show import status_of
 from stillhere.core.words import Availability, Incarnation, ReadyState, Status, UserId
@@ -35,8 +36,8 @@ async def diagnose(node: Node, user: UserId) -> Diagnostics:
     except StoreError:
         return _alone(node, user)
     told = node.roster.contribution(user, node.now())
-    settled = _foresee(record, node.incarnation, told, node.store, node.now())
-    others = [(inc, c) for inc, c in record.connections() if inc != node.incarnation]
+    settled = _foresee(record, node.store.incarnation_for(user), told, node.store, node.now())
+    others = [(inc, c) for inc, c in record.connections() if not node.store.mine(inc)]
     connections = [_own(node, c) for c in node.roster.of(user) if c.ready is not ReadyState.CLOSED]
     connections += [_other(user, inc, c) for inc, c in others]
     connections.sort(key=lambda c: (c.opened_at, c.connection_key))
@@ -51,7 +52,7 @@ async def diagnose(node: Node, user: UserId) -> Diagnostics:
         connection_keys=[c.connection_key for c in active],
         connections=connections,
         grace=None if active or settled.grace is None else _grace(settled.grace),
-        epoch=node.hub.epoch,
+        epoch=node.hub.epoch_of(user),
         version=shown.version,
         last_transition=last,
         complete=complete,
@@ -70,7 +71,7 @@ def _alone(node: Node, user: UserId) -> Diagnostics:
         connection_keys=[c.connection_key for c in active],
         connections=connections,
         grace=None,
-        epoch=node.hub.epoch,
+        epoch=node.hub.epoch_of(user),
         version=0,
         last_transition=None,
         complete=False,

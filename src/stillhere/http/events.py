@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -26,7 +26,7 @@ from stillhere.http.errors import RETRY_AFTER, Refused
 from stillhere.http.examples import AT, CURSOR, EPOCH, PRESENCE
 from stillhere.http.operations import Access, Answer, Operation, Parameter
 from stillhere.server.node import Node
-from stillhere.store.contract import Cursor, StoreError
+from stillhere.store.contract import Cursor, LogPage, StoreError
 from stillhere.wire.frames import member, ms, user_presence
 
 _LOG = logging.getLogger("stillhere.http")
@@ -40,6 +40,7 @@ RETRY_MS = 2000
 
 _WATCH = 0.1
 _STORE_RETRY = 0.5
+_SEPARATOR = "."
 _CURSOR_CHARACTERS = 40
 
 
@@ -117,8 +118,8 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, streams: Streams, after: Cursor, wanted: Filter, expires_at: float | None) -> None:
-        """Begin after a place of the log; end when the reader's token does, in Unix seconds."""
+    def __init__(self, streams: Streams, after: Sequence[Cursor], wanted: Filter, expires_at: float | None) -> None:
+        """Begin after a place of each log; end when the reader's token does, in Unix seconds."""
         self.status_code = 200
         self.background = None
         # nginx and others would keep the events until a buffer is full
@@ -126,7 +127,7 @@ class EventStream(Response):
         self._streams = streams
         self._node = streams.node
         self._limits = streams.limits
-        self._cursor = after
+        self._cursors = list(after)
         self._filter = wanted
         self._expires_at = expires_at
         self._send: Send
@@ -161,24 +162,50 @@ class EventStream(Response):
             if self._silence() >= self._limits.heartbeat:
                 await self._write(self._comment("still here"))
             await self._wait(news)
-        await self._write(_event(self._cursor, "bye", ByeData(why)), more=False)
+        await self._write(_event(self._id, "bye", ByeData(why)), more=False)
 
     async def _read(self) -> bool:
-        """Tell the next page of the log; False if there is none."""
+        """Tell the next page of each log; False if there is none."""
+        found = False
+        for partition in range(len(self._cursors)):
+            found = await self._read_partition(partition) or found
+        return found
+
+    async def _read_partition(self, partition: int) -> bool:
         try:
-            page = await self._node.store.read_log(self._cursor)
+            page = await self._node.store.read_log(self._cursors[partition], partition=partition)
         except StoreError:
             await asyncio.sleep(_STORE_RETRY)
             return False
         if page.gap:
-            self._cursor = page.cursor
-            await self._write(_event(page.cursor, "gap", GapData(str(page.cursor))))
+            self._cursors[partition] = page.cursor
+            await self._write(_event(self._id, "gap", GapData(self._id)))
             return True
-        for chunk in _chunks(page.epoch, filter(self._filter.passes, page.entries)):
+        for chunk in self._chunks(page, partition):
             await self._write(chunk)
-        self._cursor = page.cursor
+        self._cursors[partition] = page.cursor
         await asyncio.sleep(0)  # a long log is read in turns with everybody else
-        return bool(page.entries)
+        return bool(page.entries or page.notices)
+
+    @property
+    def _id(self) -> str:
+        """Where the reader is: a place of each log."""
+        return _SEPARATOR.join(map(str, self._cursors))
+
+    def _chunks(self, page: LogPage, partition: int) -> Iterator[bytes]:
+        """Events, put together for writing."""
+        cursors, epoch = self._cursors, page.epoch
+        before = "".join(f"{cursor}{_SEPARATOR}" for cursor in cursors[:partition])
+        after = "".join(f"{_SEPARATOR}{cursor}" for cursor in cursors[partition + 1 :])
+        gathered = bytearray()
+        for entry in filter(self._filter.passes, page.entries):
+            place = f"{before}{Cursor(epoch, entry.version)}{after}"
+            gathered += _event(place, entry.change.value, event_data(epoch, entry))
+            if len(gathered) >= CHUNK:
+                yield bytes(gathered)
+                gathered.clear()
+        if gathered:
+            yield bytes(gathered)
 
     async def _wait(self, news: asyncio.Event) -> None:
         """Until there is news, or something else to do."""
@@ -199,7 +226,7 @@ class EventStream(Response):
 
     def _comment(self, text: str) -> bytes:
         """No event, but a reader remembers the id."""
-        return f"id: {self._cursor}\n: {text}\n\n".encode()
+        return f"id: {self._id}\n: {text}\n\n".encode()
 
     def _over(self) -> Literal["draining", "expired"] | None:
         """Why the stream ends now."""
@@ -215,21 +242,9 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _event(cursor: Cursor, name: str, data: msgspec.Struct) -> bytes:
+def _event(place: str, name: str, data: msgspec.Struct) -> bytes:
     # JSON escapes line ends, so the data is one line whatever users call themselves
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(cursor).encode(), name.encode(), msgspec.json.encode(data))
-
-
-def _chunks(epoch: int, entries: Iterable[Transition]) -> Iterator[bytes]:
-    """Events, put together for writing."""
-    gathered = bytearray()
-    for entry in entries:
-        gathered += _event(Cursor(epoch, entry.version), entry.change.value, event_data(epoch, entry))
-        if len(gathered) >= CHUNK:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (place.encode(), name.encode(), msgspec.json.encode(data))
 
 
 def event_data(epoch: int, entry: Transition) -> EventData:
@@ -253,7 +268,8 @@ async def _events(call: Call) -> Response:
     users = frozenset(checked_id("the user id", user) for user in wanted.user)
     rooms = frozenset(checked_id("the room name", room) for room in wanted.room)
     text = call.request.headers.get("last-event-id") or wanted.after
-    after = _cursor(text) if text else await call.api.node.store.tip()
+    store = call.api.node.store
+    after = _cursors(text, store.partitions) if text else [await store.tip(p) for p in range(store.partitions)]
     if call.api.node.draining:
         raise Refused(503, "this node is draining", RETRY_AFTER)
     if streams.readers >= streams.limits.readers:
@@ -262,17 +278,22 @@ async def _events(call: Call) -> Response:
     return EventStream(streams, after, wishes, call.expires_at)
 
 
-def _cursor(text: str) -> Cursor:
+def _cursors(text: str, partitions: int) -> list[Cursor]:
     try:
-        if len(text) > _CURSOR_CHARACTERS:
-            raise ValueError(f"a cursor has at most {_CURSOR_CHARACTERS} characters, not {len(text)}")
-        return Cursor.parse(text)
+        if len(text) > _CURSOR_CHARACTERS * partitions:
+            raise ValueError(f"a cursor has at most {_CURSOR_CHARACTERS * partitions} characters, not {len(text)}")
+        cursors = [Cursor.parse(part) for part in text.split(_SEPARATOR)]
+        if len(cursors) != partitions:
+            raise ValueError(
+                f"cursor {text[:64]!r} is of a store with another number of partitions ({partitions} here)"
+            )
+        return cursors
     except ValueError as error:
         raise Refused(400, f"{error}; send back the id of the last event as it was") from None
 
 
 _EXAMPLE = _event(
-    Cursor.parse(CURSOR),
+    CURSOR,
     "PRESENCE_ONLINE",
     EventData("alice", "PRESENCE_ONLINE", 42, EPOCH, AT, "connection_open", presence=PRESENCE),
 )

@@ -54,10 +54,10 @@ def presence(user: UserId, record: Record | None, epoch: str) -> UserPresence:
 
 async def look_up(node: Node, users: Sequence[UserId]) -> tuple[list[UserPresence], bool]:
     """How users are shown, and whether that could be told of each."""
-    epoch = node.hub.epoch
     found: list[UserPresence] = []
     complete = True
     for user in users:
+        epoch = node.hub.epoch_of(user)
         try:
             found.append(presence(user, await node.store.record(user), epoch))
         except StoreError:
@@ -97,8 +97,8 @@ async def _page(call: Call) -> Response:
     status = None if wanted.status is msgspec.UNSET else Status(wanted.status)
     prefix, after = checked_bound("the prefix", wanted.prefix), checked_bound("the cursor", wanted.cursor)
     page = await node.store.page(after, wanted.limit, prefix, status)
-    epoch = node.hub.epoch
-    return answer(PresencePage([presence(user, record, epoch) for user, record in page.users], page.cursor))
+    epoch_of = node.hub.epoch_of
+    return answer(PresencePage([presence(user, record, epoch_of(user)) for user, record in page.users], page.cursor))
 
 
 async def _diagnostics(call: Call) -> Response:
@@ -110,7 +110,7 @@ async def _disconnect(call: Call) -> Response:
     reason = (await call.body(Disconnect)).reason
     if reason and (fault := id_fault(reason, _CHARACTER_BYTES * REASON_CHARACTERS)) is not None:
         raise Refused(400, f"the reason {fault}")
-    count = node.disconnect(user, _cut(reason))
+    count = await node.dismiss(user, _cut(reason))
     acknowledged = asyncio.Event()
     node.keeper.when_acknowledged(user, acknowledged.set)
     try:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import time
 
-from stillhere.core.ledger import Limits
+from stillhere.core.clock import ClockLimits
+from stillhere.core.leases import Limits
 from stillhere.server.auth import Authenticator
 from stillhere.server.node import Admit, Node
 from stillhere.server.settings import Settings
 from stillhere.store.contract import Store
 from stillhere.store.open import open_store
+
+
+def cluster_clock(lease: float, beat: float) -> ClockLimits:
+    """The clock of a shared store: after trouble every node gets a beat and a second to say that it is there.
+
+    Args:
+        lease: seconds.
+        beat: seconds.
+    """
+    return ClockLimits(gap_hold=beat + 1.0, recovery_hold=lease + beat)
 
 
 def make_store(settings: Settings) -> Store:
@@ -18,6 +29,7 @@ def make_store(settings: Settings) -> Store:
     Raises:
         StoreRefused: there is no such store.
     """
+    shared = settings.store.url.lower().startswith("redis")
     return open_store(
         settings.store.url,
         time.time,
@@ -25,9 +37,12 @@ def make_store(settings: Settings) -> Store:
         limits=Limits(
             false_offline_horizon=settings.limits.false_offline_horizon,
             remember=settings.timeline.keep,
+            watchers_outlive=shared,
+            clock=cluster_clock(settings.cluster.lease, settings.cluster.beat) if shared else ClockLimits(),
         ),
         timeline_entries=settings.timeline.entries,
         timeline_keep=settings.timeline.keep,
+        partitions=settings.cluster.partitions,
     )
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
-from stillhere.core.events import Transition
+from stillhere.core.events import Notice, Transition
 from stillhere.core.record import NOBODY
 from stillhere.core.words import RoomName, UserId
 from stillhere.server.metrics import Metrics
@@ -45,11 +45,14 @@ class Hub:
         self._metrics = metrics
         self.users: dict[UserId, UserTopic] = {}
         self.rooms: dict[RoomName, RoomTopic] = {}
-        self.cursor = Cursor(0, 0)
+        self.cursors = [Cursor(0, 0)] * store.partitions
+        self._recovering = False
+        self.on_notice: Callable[[Notice], None] = lambda notice: None
+        """Told of what nodes have to hear of each other."""
         self._dirty: dict[Topic, None] = {}
         self._wanted: dict[Topic, None] = {}
         self._waiting: list[tuple[Sequence[Topic], Answer]] = []
-        self._later: deque[tuple[int, Callable[[], None]]] = deque()
+        self._later: list[deque[tuple[int, Callable[[], None]]]] = [deque() for _ in range(store.partitions)]
         self._wake = asyncio.Event()
         self._news = True
         self._flush_handle: asyncio.Handle | None = None
@@ -59,12 +62,16 @@ class Hub:
 
     @property
     def epoch(self) -> str:
-        """The epoch, as it stands on the wire."""
-        return str(self.cursor.epoch)
+        """The epoch, as it stands on the wire; of several partitions, that of the first."""
+        return str(self.cursors[0].epoch)
+
+    def epoch_of(self, user: UserId) -> str:
+        """The epoch of a user's partition."""
+        return str(self.cursors[self._store.partition_of(user)].epoch)
 
     async def start(self) -> None:
-        """Begin at the newest place of the log."""
-        self.cursor = await self._store.tip()
+        """Begin at the newest place of each log."""
+        self.cursors = [await self._store.tip(p) for p in range(self._store.partitions)]
         self._store.on_news(self._on_news)
 
     async def run(self) -> None:
@@ -78,6 +85,8 @@ class Hub:
                     await self._read()
                 if self._wanted or self._waiting:
                     await self._load()
+                if self._recovering:
+                    asyncio.get_running_loop().call_later(0.5, self._wake.set)
                 self.reachable = True
             except StoreError as error:
                 self._metrics.store_errors.inc()
@@ -117,12 +126,13 @@ class Hub:
         self._waiting.append((topics, answer))
         self._wake.set()
 
-    def when_read(self, cursor: Cursor, callback: Callable[[], None]) -> None:
-        """Call back when the log has been applied up to a place: at once if it has."""
-        if cursor.epoch != self.cursor.epoch or cursor.seq <= self.cursor.seq:
+    def when_read(self, partition: int, cursor: Cursor, callback: Callable[[], None]) -> None:
+        """Call back when a log has been applied up to a place: at once if it has."""
+        here = self.cursors[partition]
+        if cursor.epoch != here.epoch or cursor.seq <= here.seq:
             callback()
         else:
-            self._later.append((cursor.seq, callback))
+            self._later[partition].append((cursor.seq, callback))
 
     def follow(self, topic: Topic, follower: Follower) -> None:
         """Tell this follower of every change from now on."""
@@ -151,27 +161,34 @@ class Hub:
         self._wake.set()
 
     async def _read(self) -> None:
+        for partition in range(self._store.partitions):
+            await self._read_partition(partition)
+
+    async def _read_partition(self, partition: int) -> None:
         while True:
-            page = await self._store.read_log(self.cursor)
+            page = await self._store.read_log(self.cursors[partition], partition=partition)
             if page.gap:
-                _LOG.warning("the log no longer reaches back to %s: fresh snapshots", self.cursor)
-                self.cursor = page.cursor
-                self._reload()
-                while self._later:  # their place is in the snapshots, or was in an epoch that is over
-                    self._later.popleft()[1]()
-                return
-            self.apply(page.entries, page.cursor)
-            if not page.entries:
+                _LOG.warning("the log no longer reaches back to %s: fresh snapshots", self.cursors[partition])
+                self.cursors[partition] = page.cursor
+                self._reload(partition)
+                later = self._later[partition]
+                while later:  # their place is in the snapshots, or was in an epoch that is over
+                    later.popleft()[1]()
+                continue
+            self.apply(page.entries, page.cursor, partition)
+            for notice in page.notices:
+                self.on_notice(notice)
+            if not (page.entries or page.notices):
                 return
 
-    def apply(self, entries: Iterable[Transition], cursor: Cursor) -> None:
+    def apply(self, entries: Iterable[Transition], cursor: Cursor, partition: int = 0) -> None:
         """Bring the topics up to date and have their followers told."""
         epoch = str(cursor.epoch)
         users, rooms, dirty = self.users, self.rooms, self._dirty
         for entry in entries:
             if entry.room is not None:
                 room = rooms.get(entry.room)
-                if room is not None and room.apply(entry, epoch):
+                if room is not None and room.apply(entry, cursor.epoch, partition):
                     dirty[room] = None
             else:
                 user = users.get(entry.user)
@@ -179,33 +196,45 @@ class Hub:
                     user.loaded = True
                     if user.followers:
                         dirty[user] = None
-        self.cursor = cursor
-        while self._later and self._later[0][0] <= cursor.seq:
-            self._later.popleft()[1]()
+        self.cursors[partition] = cursor
+        later = self._later[partition]
+        while later and later[0][0] <= cursor.seq:
+            later.popleft()[1]()
         if dirty:
             self._schedule()
 
-    def _reload(self) -> None:
-        self._wanted.update(dict.fromkeys(self.users.values()))
+    def _reload(self, partition: int) -> None:
+        """Fresh snapshots, as soon as the store knows: what was shown stays until then."""
+        of = self._store.partition_of
+        self._wanted.update(dict.fromkeys(topic for user, topic in self.users.items() if of(user) == partition))
         self._wanted.update(dict.fromkeys(self.rooms.values()))
         self._wake.set()
 
     async def _load(self) -> None:
         """One look-up for all users that are wanted, one per room."""
         wanted, self._wanted = self._wanted, {}
+        unsure: dict[Topic, None] = {}
         try:
             users = [topic.user for topic in wanted if isinstance(topic, UserTopic)]
             if users:
                 snapshot = await self._store.snapshot(users)
-                epoch = str(snapshot.cursor.epoch)
                 for user, shown in snapshot.users.items():
-                    if (followed := self.users.get(user)) is not None:
+                    if (followed := self.users.get(user)) is None:
+                        continue
+                    if user in snapshot.unknown:
+                        unsure[followed] = None  # what was shown stays, until the store knows
+                    elif user in snapshot.doubtful and followed.seen_off:
+                        followed.loaded = True  # the window ran out already, in an epoch that was lost
+                    else:
+                        epoch = str(snapshot.cursors[self._store.partition_of(user)].epoch)
                         self._take(followed, followed.update(shown, epoch))
             for topic in wanted:
                 if isinstance(topic, RoomTopic):
                     there = await self._store.room(topic.room)
                     first = not topic.loaded
-                    topic.load(there.members, str(there.cursor.epoch), there.cursor.seq)
+                    topic.load(there, self._store.partition_of)
+                    if not there.complete:
+                        unsure[topic] = None
                     if first:  # whoever follows it already was told that it is not known
                         _broadcast(topic, topic.followers, (topic.snapshot(),))
                     else:
@@ -213,7 +242,12 @@ class Hub:
         except StoreError:
             self._wanted.update(wanted)
             raise
-        self._answer(True)
+        self._recovering = bool(unsure)
+        self._answer(True, unsure)
+        self._wanted.update(dict.fromkeys(topic for topic in unsure if self._followed(topic)))
+
+    def _followed(self, topic: Topic) -> bool:
+        return bool(topic.followers or topic.pins)
 
     def _take(self, topic: Topic, changed: bool) -> None:
         topic.loaded = True
@@ -221,16 +255,17 @@ class Hub:
             self._dirty[topic] = None
             self._schedule()
 
-    def _answer(self, reachable: bool) -> None:
+    def _answer(self, reachable: bool, unsure: Container[Topic] = ()) -> None:
         waiting, self._waiting = self._waiting, []
         for topics, answer in waiting:
-            if reachable and not all(topic.loaded for topic in topics):
+            loaded = all(topic.loaded for topic in topics)
+            if reachable and not loaded and not any(topic in unsure for topic in topics):
                 self._waiting.append((topics, answer))
                 self._wake.set()
                 continue
             for topic in topics:
                 topic.pins -= 1
-            answer(reachable)
+            answer(loaded)
             for topic in topics:
                 self.release(topic)
 
@@ -304,7 +339,7 @@ class Hub:
         topic = self.users.get(user) if allowed else None
         if topic is not None and topic.shown is not None:
             return topic.part
-        return encode(frames.user_presence(user, NOBODY, self.epoch))
+        return encode(frames.user_presence(user, NOBODY, self.epoch_of(user)))
 
 
 def _broadcast(topic: Topic, followers: Iterable[Follower], changes: Sequence[bytes]) -> int:

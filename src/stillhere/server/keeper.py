@@ -74,8 +74,10 @@ class Keeper:
         self._monotonic = monotonic
         self.error: str | None = None
         """Why the store cannot be used at the moment."""
-        self.acknowledged_at = Cursor(0, 0)
-        """A place of the log that includes all that was acknowledged."""
+        self.acknowledged_at: dict[int, Cursor] = {}
+        """Of each partition, a place of the log that includes all that was acknowledged."""
+        self.reachable_at = monotonic()
+        """When the store last answered."""
         self._waiting: list[tuple[UserId, int, Callable[[], None]]] = []
         self._puts = 0
         self._handle: asyncio.Handle | None = None
@@ -127,9 +129,13 @@ class Keeper:
                 if self._monotonic() >= beat_at:
                     beat_at = self._monotonic() + self._beat
                     self.report((await self._store.beat()).events)
+                if not (self._roster.changed or self._puts):
+                    await self._store.settled()
                 self.error = None
+                self.reachable_at = self._monotonic()
             except StoreError as error:
                 self._trouble(error)
+                await self._come_back(error)
             due = self._store.next_deadline()
             wait = SWEEP_MOST if due is None else min(max(due, 0.005), SWEEP_MOST)
             with contextlib.suppress(TimeoutError):
@@ -182,9 +188,10 @@ class Keeper:
         except StoreError as error:
             self._trouble(error)
             self._roster.mark(told.user for told in contributions)
+            await self._come_back(error)
             await asyncio.sleep(RETRY)
         else:
-            self.acknowledged_at = outcome.cursor
+            self.acknowledged_at.update(outcome.cursors)
             self._roster.acknowledge(contributions)
             for user, told in outcome.inherited:
                 self._roster.adopt(user, told)
@@ -208,8 +215,24 @@ class Keeper:
         if self.error is None:
             _LOG.error("the store failed: %s", error)
         self.error = str(error)
-        if isinstance(error, Fenced):
-            self._log.emit("lease_lost", reason=str(error))
+
+    async def _come_back(self, error: StoreError) -> None:
+        """One path back, whatever happened: a zombie, a lost lease, a store that lost its data, a failover.
+
+        What this node carries is marked before the new incarnation joins: a join whose reply is lost counts, too.
+        """
+        if not isinstance(error, Fenced):
+            return
+        self._log.emit("lease_lost", reason=str(error))
+        covers = error.covers
+        self._roster.mark(user for user in self._roster.users() if covers is None or covers(user))
+        try:
+            await self._store.rejoin()
+        except StoreError as again:
+            self._trouble(again)
+        else:
+            if not self._store.applies_at_once:
+                self.changed()
 
 
 async def _refused(error: StoreError) -> Outcome:

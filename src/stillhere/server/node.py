@@ -30,6 +30,7 @@ from stillhere.core.words import (
     TabId,
     UserId,
 )
+from stillhere.server import neighbours
 from stillhere.server.auth import Authenticator, Identity
 from stillhere.server.drain import move_away
 from stillhere.server.eventlog import EventLog
@@ -114,6 +115,8 @@ class Node:
         self._asleep: dict[ConnectionId, Availability | None] = {}
         self._random = random.Random(secrets.randbits(64))
         self.metrics.watch(self.statistics)
+        store.about = lambda: neighbours.about(self)
+        self.hub.on_notice = lambda notice: neighbours.heed(self, notice)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -315,6 +318,10 @@ class Node:
         self.keeper.changed()
         return len(expelled)
 
+    async def dismiss(self, user: UserId, reason: str = "", cause: Cause = Cause.KICKED) -> int:
+        """Kick a user on every node; see :func:`stillhere.server.neighbours.dismiss`."""
+        return await neighbours.dismiss(self, user, reason, cause)
+
     def drop(self, connection: ConnectionId) -> bool:
         """Abort the TCP connection of a peer, as a network would; for demos and tests."""
         peer = self._peer_of.get(connection)
@@ -364,9 +371,10 @@ class Node:
     def join(self, peer: Peer, room: RoomName, meta: dict[str, Any], done: Callable[[], None]) -> None:
         """Be present in a room; ``done`` when the log says so."""
         assert peer.connection is not None
+        partition = self.store.partition_of(peer.connection.user)
         self.roster.join(peer.connection, room, meta)
         self.keeper.when_acknowledged(
-            peer.connection.user, lambda: self.hub.when_read(self.keeper.acknowledged_at, done)
+            peer.connection.user, lambda: self.hub.when_read(partition, self.keeper.acknowledged_at[partition], done)
         )
         self.keeper.changed()
 

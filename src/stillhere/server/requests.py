@@ -116,7 +116,7 @@ def _look_up(peer: Peer, id: RequestId, users: list[UserId], *, follow: bool) ->
             topic = hub.users.get(user) if user in allowed else None
             if topic is not None and not topic.loaded:
                 complete = False
-                parts.append(encode(unknown_presence(user, hub.epoch)))
+                parts.append(encode(unknown_presence(user, hub.epoch_of(user))))
             else:
                 parts.append(hub.part(user, allowed=topic is not None))
         if follow:

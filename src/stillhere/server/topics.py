@@ -6,11 +6,13 @@ and drops what is not newer than what it has, so that a snapshot and the log may
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from stillhere.core.events import Transition
 from stillhere.core.record import Shown, ShownMember
-from stillhere.core.words import RoomName, UserId
+from stillhere.core.words import RoomName, Status, UserId
+from stillhere.store.contract import Cursor, RoomSnapshot
 from stillhere.wire import frames
 from stillhere.wire.messages import RequestId, encode
 
@@ -56,6 +58,11 @@ class UserTopic:
         self.part = encode(frames.user_presence(self.user, shown, epoch))
         return True
 
+    @property
+    def seen_off(self) -> bool:
+        """Whether the last that is known is that the user is offline."""
+        return self.shown is not None and self.shown.status is Status.OFFLINE
+
     def catch_up(self, follower: Follower) -> None:
         """Send the newest state to one who missed something."""
         follower.send(frames.presence_frame((self.part,)))
@@ -68,14 +75,13 @@ class RoomTopic:
         "_joined",
         "_parts",
         "_touched",
-        "epoch",
         "followers",
         "loaded",
         "members",
         "name",
         "pins",
+        "places",
         "room",
-        "seq",
     )
 
     def __init__(self, room: RoomName) -> None:
@@ -85,39 +91,50 @@ class RoomTopic:
         self.followers: set[Follower] = set()
         self.pins = 0
         self.loaded = False
-        self.epoch = ""
-        self.seq = 0
-        """Everything up to this place of the log is in ``members``."""
+        self.places: dict[int, Cursor] = {}
+        """Everything up to these places of the logs is in ``members``."""
         self.members: dict[UserId, ShownMember] = {}
         self._parts: dict[UserId, bytes] = {}
         self._joined: bytes | None = None
-        self._touched: dict[UserId, tuple[bool, int]] = {}
-        """Who changed since the last flush: whether they were in at that time, and the version of a leave."""
+        self._touched: dict[UserId, tuple[bool, Cursor]] = {}
+        """Who changed since the last flush: whether they were in at that time, and the place of a leave."""
 
-    def load(self, members: dict[UserId, ShownMember], epoch: str, seq: int) -> None:
-        """Take a snapshot, and note what it changes for those who follow already."""
-        if self.loaded and epoch == self.epoch and seq < self.seq:
-            return
-        renewed = epoch != self.epoch
-        for user in [user for user in self.members if user not in members]:
-            self._remove(user, seq)
-        self.epoch, self.seq = epoch, seq
+    def load(self, snapshot: RoomSnapshot, partition_of: Callable[[UserId], int]) -> None:
+        """Take a snapshot, and note what it changes for those who follow already.
+
+        Of a partition of which more is known already, nothing is taken.
+        """
+        new = {
+            p: place
+            for p, place in snapshot.cursors.items()
+            if not (self.loaded and p in self.places and self.places[p].epoch == place.epoch)
+            or place.seq >= self.places[p].seq
+        }
+        renewed = {p for p, place in new.items() if p not in self.places or self.places[p].epoch != place.epoch}
+        members = snapshot.members
+        if snapshot.complete:
+            for user in [user for user in self.members if user not in members and partition_of(user) in new]:
+                self._remove(user, new[partition_of(user)])
+        self.places = {**self.places, **new}
         for user, member in members.items():
-            if renewed or self.members.get(user) != member:
-                self._place(user, member)
+            p = partition_of(user)
+            doubtful = user in snapshot.doubtful and self.loaded and user not in self.members
+            if p in new and not doubtful and (p in renewed or self.members.get(user) != member):
+                self._place(user, member, new[p])
         if not self.loaded:
             self._touched.clear()
             self.loaded = True
 
-    def apply(self, transition: Transition, epoch: str) -> bool:
+    def apply(self, transition: Transition, epoch: int, partition: int) -> bool:
         """Take a transition of the log; returns whether the followers have to be told."""
-        if not self.loaded or (epoch == self.epoch and transition.version <= self.seq):
+        known = self.places.get(partition)
+        if not self.loaded or (known is not None and epoch == known.epoch and transition.version <= known.seq):
             return False
-        self.epoch, self.seq = epoch, transition.version
+        self.places[partition] = place = Cursor(epoch, transition.version)
         if transition.member is not None:
-            self._place(transition.user, transition.member)
+            self._place(transition.user, transition.member, place)
         else:
-            self._remove(transition.user, transition.version)
+            self._remove(transition.user, place)
         return bool(self._touched)
 
     def snapshot(self, id: RequestId = None) -> bytes:
@@ -129,11 +146,11 @@ class RoomTopic:
     def changes(self) -> list[bytes]:
         """Drain what changed since the last call, folded: of each user the net effect only."""
         leaves, joins, updates = [], [], []
-        for user, (was_in, version) in self._touched.items():
+        for user, (was_in, place) in self._touched.items():
             part = self._parts.get(user)
             if part is None:
                 if was_in:
-                    leaves.append(encode(frames.left_member(user, version, self.epoch)))
+                    leaves.append(encode(frames.left_member(user, place.seq, str(place.epoch))))
             elif was_in:
                 updates.append(part)
             else:
@@ -147,16 +164,16 @@ class RoomTopic:
         """Send the whole state to one who missed something."""
         follower.send(self.snapshot())
 
-    def _place(self, user: UserId, member: ShownMember) -> None:
-        self._touched.setdefault(user, (user in self.members, 0))
+    def _place(self, user: UserId, member: ShownMember, place: Cursor) -> None:
+        self._touched.setdefault(user, (user in self.members, place))
         self.members[user] = member
-        self._parts[user] = encode(frames.member(user, member, self.epoch))
+        self._parts[user] = encode(frames.member(user, member, str(place.epoch)))
         self._joined = None
 
-    def _remove(self, user: UserId, version: int) -> None:
+    def _remove(self, user: UserId, place: Cursor) -> None:
         if self.members.pop(user, None) is not None:
-            was_in = self._touched.get(user, (True, 0))[0]
-            self._touched[user] = (was_in, version)
+            was_in = self._touched[user][0] if user in self._touched else True
+            self._touched[user] = (was_in, place)
             del self._parts[user]
             self._joined = None
 

@@ -11,13 +11,13 @@ it as durably as its kind allows, and tells every node each transition in order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from stillhere.core.errors import RemoteFault
-from stillhere.core.events import Event, Transition
+from stillhere.core.events import Event, Notice, NoticeKind, Transition
 from stillhere.core.record import ConnectionSummary, Contribution, Record, Shown, ShownMember
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
 
@@ -36,6 +36,16 @@ class StoreRefused(StoreError):
 
 class Fenced(StoreError):
     """The incarnation has no lease any more; its operations change nothing."""
+
+    def __init__(self, message: str, covers: Callable[[UserId], bool] | None = None) -> None:
+        """Say what happened.
+
+        Args:
+            message: for the operator.
+            covers: which users have to be told again; all of them if None.
+        """
+        super().__init__(message)
+        self.covers = covers
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -67,30 +77,53 @@ class Outcome(msgspec.Struct, frozen=True):
     """What happened to users because of it: the caller logs and counts them."""
     inherited: Sequence[tuple[UserId, ConnectionSummary]] = ()
     """Connections that took over their tab's availability or metadata."""
-    cursor: Cursor = Cursor(0, 0)
-    """A place of the log that includes it."""
+    cursors: Mapping[int, Cursor] = {}
+    """Of each partition that it changed, a place of the log that includes it."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """That of the first partition."""
+        return self.cursors.get(0, Cursor(0, 0))
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The states of some users, all at one place of the log."""
+    """The states of some users, those of a partition all at one place of its log."""
 
-    cursor: Cursor
+    cursors: Mapping[int, Cursor]
+    """Per partition."""
     users: dict[UserId, Shown]
+    doubtful: frozenset[UserId] = frozenset()
+    """Who is only held, by a window of an epoch that was lost: watchers may know that it ran out."""
+    unknown: frozenset[UserId] = frozenset()
+    """Who is not there, in a store that is still being told who is."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """That of the first partition."""
+        return self.cursors.get(0, Cursor(0, 0))
 
 
 class RoomSnapshot(msgspec.Struct, frozen=True):
-    """The members of a room at one place of the log."""
+    """The members of a room, those of a partition at one place of its log."""
 
-    cursor: Cursor
+    cursors: Mapping[int, Cursor]
     members: dict[UserId, ShownMember]
+    doubtful: frozenset[UserId] = frozenset()
+    complete: bool = True
+    """False while the store is still being told who is there."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """That of the first partition."""
+        return self.cursors.get(0, Cursor(0, 0))
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some of the known users, in the order of their ids."""
+    """Some of the known users; a store of one node has them in the order of their ids."""
 
     users: list[tuple[UserId, Record]]
-    cursor: UserId | None
-    """Ask on after this id; None at the end."""
+    cursor: str | None
+    """Ask on with this; None at the end."""
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -102,6 +135,18 @@ class LogPage(msgspec.Struct, frozen=True):
     """Ask on after this."""
     gap: bool = False
     """The log no longer reaches back to the cursor: take fresh snapshots. There are no entries then."""
+    notices: Sequence[Notice] = ()
+    """What nodes have to hear of each other."""
+
+
+class NodeState(msgspec.Struct, frozen=True):
+    """A node, as the store knows it."""
+
+    incarnation: Incarnation
+    lease: float
+    """Seconds that are left of its lease."""
+    about: bytes
+    """What it says of itself: JSON."""
 
 
 class TimelinePage(msgspec.Struct, frozen=True):
@@ -134,6 +179,10 @@ class Store(Protocol):
     kind: str
     applies_at_once: bool
     """Whether :meth:`put` and :meth:`sweep` take effect in the call itself, before anything is awaited."""
+    partitions: int
+    """Parts with a log each; see :meth:`partition_of`."""
+    about: Callable[[], bytes]
+    """Set by the node: what it says of itself to the others, as JSON."""
 
     async def start(self, incarnation: Incarnation, lease: float) -> None:
         """Open, recover, and register the incarnation.
@@ -155,6 +204,34 @@ class Store(Protocol):
 
     async def retire(self, incarnation: Incarnation, cause: Cause) -> None:
         """Declare an incarnation dead."""
+        ...
+
+    async def rejoin(self) -> None:
+        """After :class:`Fenced`, come back as a new incarnation. Mark what has to be told again **before**."""
+        ...
+
+    async def settled(self) -> None:
+        """All that this node carries has been put: former incarnations of it, and a recovery, may end."""
+        ...
+
+    async def nodes(self) -> list[NodeState]:
+        """Every node with a lease; empty for a store that serves one."""
+        ...
+
+    async def notify(self, kind: NoticeKind, target: str, user: str = "", cause: str = "", reason: str = "") -> None:
+        """Tell all nodes something through the log; a store that serves one does nothing."""
+        ...
+
+    def partition_of(self, user: UserId) -> int:
+        """Which log has the transitions of a user."""
+        ...
+
+    def incarnation_for(self, user: UserId) -> Incarnation:
+        """Under which incarnation this node tells of a user."""
+        ...
+
+    def mine(self, incarnation: str) -> bool:
+        """Whether a notice's target is this process or an incarnation of it."""
         ...
 
     def put(self, contributions: Sequence[Contribution]) -> Awaitable[Outcome]:
@@ -201,11 +278,11 @@ class Store(Protocol):
         """Known users by id."""
         ...
 
-    async def tip(self) -> Cursor:
-        """The newest place of the log."""
+    async def tip(self, partition: int = 0) -> Cursor:
+        """The newest place of a log."""
         ...
 
-    async def read_log(self, after: Cursor, limit: int = 1000) -> LogPage:
+    async def read_log(self, after: Cursor, limit: int = 1000, partition: int = 0) -> LogPage:
         """Transitions after a cursor; at once, empty when there is nothing new."""
         ...
 

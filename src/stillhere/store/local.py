@@ -12,15 +12,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from stillhere.core.clock import ClockLimits
-from stillhere.core.events import Event, Transition
+from stillhere.core.events import Event, NoticeKind, Transition
 from stillhere.core.grace import GracePolicy
-from stillhere.core.ledger import Answer, Ledger, Limits
+from stillhere.core.leases import Answer, Limits
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import Contribution, Record
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
 from stillhere.store.contract import (
     Cursor,
     Fenced,
     LogPage,
+    NodeState,
     Outcome,
     Page,
     RoomSnapshot,
@@ -42,6 +44,7 @@ class LocalStore:
 
     kind = "local"
     applies_at_once = True
+    partitions = 1
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class LocalStore:
         self.limits = limits or Limits(clock=ClockLimits())
         self.ledger = Ledger(self.limits)
         self._incarnation = Incarnation("")
+        self.about: Callable[[], bytes] = bytes
         self._timeline_entries = timeline_entries
         self._timelines: dict[UserId, list[Event]] = {}
         self._log: deque[Transition] = deque(maxlen=log_kept)
@@ -118,6 +122,31 @@ class LocalStore:
         self.ledger.retire(self._now(), incarnation, cause)
         await self._commit()
 
+    async def rejoin(self) -> None:
+        """See :meth:`Store.rejoin`: nobody fences the only node."""
+
+    async def settled(self) -> None:
+        """See :meth:`Store.settled`: there is nobody who waits for it."""
+
+    async def nodes(self) -> list[NodeState]:
+        """See :meth:`Store.nodes`."""
+        return []
+
+    async def notify(self, kind: NoticeKind, target: str, user: str = "", cause: str = "", reason: str = "") -> None:
+        """See :meth:`Store.notify`."""
+
+    def partition_of(self, user: UserId) -> int:
+        """See :meth:`Store.partition_of`."""
+        return 0
+
+    def incarnation_for(self, user: UserId) -> Incarnation:
+        """See :meth:`Store.incarnation_for`."""
+        return self._incarnation
+
+    def mine(self, incarnation: str) -> bool:
+        """See :meth:`Store.mine`."""
+        return incarnation == self._incarnation
+
     def put(self, contributions: Sequence[Contribution]) -> Awaitable[Outcome]:
         """See :meth:`Store.put`. Applied at once, before the first await."""
         answer = self.ledger.put(self._now(), self._incarnation, _CHANNEL, contributions)
@@ -164,10 +193,12 @@ class LocalStore:
         self._log.extend(event for event in events if isinstance(event, Transition))
         self._note(events)
         state = self.ledger.state
-        outcome = Outcome(events, self.ledger.take_inherited(), Cursor(state.epoch, state.seq))
+        outcome = Outcome(events, self.ledger.take_inherited(), {0: Cursor(state.epoch, state.seq)})
         carried, self._carried = self._carried, Outcome()
         if carried.events or carried.inherited:
-            return Outcome([*carried.events, *outcome.events], [*carried.inherited, *outcome.inherited], outcome.cursor)
+            return Outcome(
+                [*carried.events, *outcome.events], [*carried.inherited, *outcome.inherited], outcome.cursors
+            )
         return outcome
 
     def _carry(self, outcome: Outcome) -> None:
@@ -181,7 +212,7 @@ class LocalStore:
     async def snapshot(self, users: Sequence[UserId]) -> Snapshot:
         """See :meth:`Store.snapshot`."""
         shown = self.ledger.shown
-        return Snapshot(await self.tip(), {user: shown(user) for user in users})
+        return Snapshot({0: await self.tip()}, {user: shown(user) for user in users})
 
     async def record(self, user: UserId) -> Record | None:
         """See :meth:`Store.record`."""
@@ -191,7 +222,7 @@ class LocalStore:
         """See :meth:`Store.room`."""
         records = self.ledger.records
         members = {user: records[user].members[room] for user in self.ledger.rooms.get(room, ())}
-        return RoomSnapshot(await self.tip(), members)
+        return RoomSnapshot({0: await self.tip()}, members)
 
     async def rooms(self, after: str, limit: int) -> list[tuple[RoomName, int]]:
         """See :meth:`Store.rooms`."""
@@ -217,11 +248,11 @@ class LocalStore:
         found = found[:limit]
         return Page([(user, records[user]) for user in found], found[-1] if more else None)
 
-    async def tip(self) -> Cursor:
+    async def tip(self, partition: int = 0) -> Cursor:
         """See :meth:`Store.tip`."""
         return Cursor(self.ledger.state.epoch, self.ledger.state.seq)
 
-    async def read_log(self, after: Cursor, limit: int = 1000) -> LogPage:
+    async def read_log(self, after: Cursor, limit: int = 1000, partition: int = 0) -> LogPage:
         """See :meth:`Store.read_log`."""
         epoch = self.ledger.state.epoch
         log = self._log

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stillhere.core.grace import GracePolicy
-from stillhere.core.ledger import Limits
+from stillhere.core.leases import Limits
 from stillhere.store.contract import Store, StoreRefused
 from stillhere.store.memory import MemoryStore
 from stillhere.store.sqlite import SqliteStore
@@ -22,6 +22,7 @@ def open_store(
     limits: Limits | None = None,
     timeline_entries: int = 200,
     timeline_keep: float = 7 * 86400.0,
+    partitions: int = 16,
 ) -> Store:
     """Make the store that a URL names; :meth:`Store.start` opens it.
 
@@ -32,6 +33,7 @@ def open_store(
         limits: what is remembered of users.
         timeline_entries: events kept per user.
         timeline_keep: seconds for which they are kept, and the log of transitions too.
+        partitions: of a Redis Cluster.
 
     Raises:
         StoreRefused: the URL names no store that this version has.

@@ -25,7 +25,8 @@ import msgspec
 
 from stillhere.core.events import Event, Transition
 from stillhere.core.grace import GracePolicy
-from stillhere.core.ledger import Ledger, Limits
+from stillhere.core.leases import Limits
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import Record
 from stillhere.core.words import Incarnation, UserId
 from stillhere.store.contract import Cursor, LogPage, StoreRefused, StoreStatistics, StoreUnavailable, TimelinePage

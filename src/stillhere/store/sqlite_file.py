@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from stillhere.core.ledger import LedgerState
+from stillhere.core.leases import LedgerState
 from stillhere.core.record import Record
 from stillhere.store.contract import StoreRefused
 from stillhere.store.sqlite_blob import Decoder

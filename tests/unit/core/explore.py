@@ -20,7 +20,8 @@ from stillhere.core.connection import Connection
 from stillhere.core.deadlines import Deadlines
 from stillhere.core.events import Change, Transition
 from stillhere.core.grace import GracePolicy
-from stillhere.core.ledger import Answer, Ledger, Limits
+from stillhere.core.leases import Answer, Limits
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import Contribution
 from stillhere.core.roster import Roster, _Person
 from stillhere.core.words import Cause, ConnectionId, Incarnation, Phase, ReadyState, SessionId, Status, TabId, UserId
@@ -437,11 +438,12 @@ def _copy_ledger(old: Ledger) -> Ledger:
     new._deadlines = _copy_deadlines(old._deadlines)
     new._departed = old._departed.copy()
     new._events, new._dirty, new._inherited = list(old._events), dict(old._dirty), list(old._inherited)
+    new._notices = list(old._notices)
     assert vars(new).keys() == vars(old).keys()
     return new
 
 
 def _copy_deadlines(old: Deadlines[Any]) -> Deadlines[Any]:
     new: Deadlines[Any] = Deadlines()
-    new._of, new._heap, new._serial = dict(old._of), list(old._heap), old._serial
+    new._of, new._heap = dict(old._of), list(old._heap)
     return new

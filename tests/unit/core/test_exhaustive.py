@@ -156,11 +156,11 @@ def a_reconnect_forgets_the_windows(patch: Patch) -> None:
 
 
 def a_bye_leaves_the_windows_of_its_session(patch: Patch) -> None:
-    patch.setattr(windows, "_depart", lambda record, ending, since: None)
+    patch.setattr(windows, "_depart", lambda record, ending, since, clock: None)
 
 
 def a_bye_ends_the_windows_of_everybody(patch: Patch) -> None:
-    patch.setattr(windows, "_depart", lambda record, ending, since: record.holds.clear())
+    patch.setattr(windows, "_depart", lambda record, ending, since, clock: record.holds.clear())
 
 
 def the_window_is_not_stored(patch: Patch) -> None:

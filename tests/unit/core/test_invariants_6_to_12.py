@@ -6,7 +6,8 @@ import msgspec
 
 from stillhere.core.connection import Connection
 from stillhere.core.events import Change, GraceCancelled, GraceExpired, Returned
-from stillhere.core.ledger import Answer, Ledger, Limits
+from stillhere.core.leases import Answer, Limits
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import Contribution
 from stillhere.core.roster import Order, Roster
 from stillhere.core.words import Availability, Cause, Incarnation, Phase, ReadyState, SessionId, Status, TabId

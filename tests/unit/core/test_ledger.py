@@ -7,7 +7,8 @@ import pytest
 
 from stillhere.core.clock import ClockLimits
 from stillhere.core.events import Change
-from stillhere.core.ledger import Answer, Ledger, LedgerState, Limits
+from stillhere.core.leases import Answer, LedgerState, Limits
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import ConnectionSummary, Contribution, Ending, Record
 from stillhere.core.words import (
     Cause,

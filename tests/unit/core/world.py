@@ -13,7 +13,8 @@ from stillhere.core.clock import ClockLimits
 from stillhere.core.connection import Connection
 from stillhere.core.events import Change, Event, GraceCancelled, GraceExpired, GraceStarted, Returned, Transition
 from stillhere.core.grace import GracePolicy
-from stillhere.core.ledger import Answer, Ledger, Limits
+from stillhere.core.leases import Answer, Limits
+from stillhere.core.ledger import Ledger
 from stillhere.core.record import Grace, Record, Shown, ShownMember
 from stillhere.core.roster import Order, Roster
 from stillhere.core.words import (
@@ -281,10 +282,15 @@ class World:
 
     def hear(self) -> None:
         """Watchers apply what they are told."""
+        notices = {notice.version for notice in self.ledger.take_notices()}
         for event in self.ledger.take_events():
             self.events.append(event)
             if isinstance(event, Transition):
+                while self.watcher.version + 1 in notices:
+                    self.watcher.version += 1
                 self.watcher.apply(event)
+        while self.watcher.version + 1 in notices:
+            self.watcher.version += 1
 
     def _due(self) -> list[float]:
         at = [node.roster.next_deadline() for node in self.nodes.values() if node.alive]

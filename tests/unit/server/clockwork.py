@@ -109,5 +109,5 @@ class TroubledStore(MemoryStore):
             raise StoreUnavailable("this part of the disk cannot be read")
         return await self._slowly(super().room(room))
 
-    async def read_log(self, after: Cursor, limit: int = 1000) -> LogPage:
-        return await self._slowly(super().read_log(after, limit))
+    async def read_log(self, after: Cursor, limit: int = 1000, partition: int = 0) -> LogPage:
+        return await self._slowly(super().read_log(after, limit, partition))

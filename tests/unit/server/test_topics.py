@@ -12,6 +12,7 @@ from stillhere.core.events import Change, Transition
 from stillhere.core.record import NOBODY, Shown, ShownMember
 from stillhere.core.words import RoomName, Status, UserId
 from stillhere.server.topics import RoomTopic, Topic, UserTopic
+from stillhere.store.contract import Cursor, RoomSnapshot
 
 ANN, BOB, EVE = UserId("ann"), UserId("bob"), UserId("eve")
 LOBBY = RoomName("lobby")
@@ -47,11 +48,23 @@ def left(user: UserId, version: int) -> Transition:
     return Transition(user, Change.LEFT, version, 0.0, "room", room=LOBBY)
 
 
+def snapshot(members: dict[UserId, ShownMember], epoch: int, seq: int) -> RoomSnapshot:
+    return RoomSnapshot({0: Cursor(epoch, seq)}, members)
+
+
+def one(user: UserId) -> int:
+    """A store of one partition."""
+    return 0
+
+
 def room(**members: int) -> RoomTopic:
     """A room that is loaded with these members at these versions."""
     topic = RoomTopic(LOBBY)
     topic.load(
-        {UserId(user): member(version) for user, version in members.items()}, "7", max(members.values(), default=0)
+        snapshot(
+            {UserId(user): member(version) for user, version in members.items()}, 7, max(members.values(), default=0)
+        ),
+        one,
     )
     return topic
 
@@ -108,52 +121,52 @@ def test_who_missed_a_user_is_sent_the_newest_state() -> None:
 
 def test_a_room_that_is_not_loaded_takes_no_changes() -> None:
     topic = RoomTopic(LOBBY)
-    assert not topic.apply(joined(ANN, 1), "7")
-    topic.load({ANN: member(1)}, "7", 1)
+    assert not topic.apply(joined(ANN, 1), 7, 0)
+    topic.load(snapshot({ANN: member(1)}, 7, 1), one)
     assert topic.changes() == []
 
 
 def test_what_is_not_newer_than_the_snapshot_is_dropped() -> None:
     topic = room(ann=5)
-    assert not topic.apply(left(ANN, 4), "7")
-    assert not topic.apply(left(ANN, 5), "7")
+    assert not topic.apply(left(ANN, 4), 7, 0)
+    assert not topic.apply(left(ANN, 5), 7, 0)
     assert set(topic.members) == {ANN}
 
 
 def test_a_change_is_told_as_what_it_is() -> None:
     topic = room(ann=1, bob=2)
     for transition in (left(ANN, 3), joined(EVE, 4), joined(BOB, 5, Status.AWAY)):
-        assert topic.apply(transition, "7")
+        assert topic.apply(transition, 7, 0)
     assert told(topic.changes()) == {"leaves": {"ann": 3}, "joins": {"eve": 4}, "updates": {"bob": 5}}
     assert topic.changes() == []
 
 
 def test_who_came_and_went_between_two_flushes_is_not_told() -> None:
     topic = room(ann=1)
-    topic.apply(joined(EVE, 2), "7")
-    topic.apply(left(EVE, 3), "7")
+    topic.apply(joined(EVE, 2), 7, 0)
+    topic.apply(left(EVE, 3), 7, 0)
     assert topic.changes() == []
 
 
 def test_who_went_and_came_back_between_two_flushes_is_an_update() -> None:
     topic = room(ann=1)
-    topic.apply(left(ANN, 2), "7")
-    topic.apply(joined(ANN, 3), "7")
+    topic.apply(left(ANN, 2), 7, 0)
+    topic.apply(joined(ANN, 3), 7, 0)
     assert told(topic.changes()) == {"updates": {"ann": 3}}
 
 
 def test_of_many_changes_of_one_the_newest_is_told() -> None:
     topic = room(ann=1)
     for version in range(2, 50):
-        topic.apply(joined(ANN, version, Status.AWAY if version % 2 else Status.BUSY), "7")
+        topic.apply(joined(ANN, version, Status.AWAY if version % 2 else Status.BUSY), 7, 0)
     assert told(topic.changes()) == {"updates": {"ann": 49}}
 
 
 def test_a_leave_bears_the_version_of_the_last_one() -> None:
     topic = room(ann=1)
-    topic.apply(left(ANN, 2), "7")
-    topic.apply(joined(ANN, 3), "7")
-    topic.apply(left(ANN, 4), "7")
+    topic.apply(left(ANN, 2), 7, 0)
+    topic.apply(joined(ANN, 3), 7, 0)
+    topic.apply(left(ANN, 4), 7, 0)
     assert told(topic.changes()) == {"leaves": {"ann": 4}}
 
 
@@ -170,7 +183,7 @@ def test_whoever_applies_the_folded_changes_has_the_room(
     version = len(first)
     for user, comes, flush in steps:
         version += 1
-        topic.apply(joined(user, version) if comes else left(user, version), "7")
+        topic.apply(joined(user, version) if comes else left(user, version), 7, 0)
         if not flush:
             continue
         change = told(topic.changes())
@@ -190,20 +203,20 @@ def test_whoever_applies_the_folded_changes_has_the_room(
 
 def test_a_fresh_snapshot_is_told_as_the_difference() -> None:
     topic = room(ann=1, bob=2)
-    topic.load({BOB: member(2), EVE: member(9)}, "7", 9)
+    topic.load(snapshot({BOB: member(2), EVE: member(9)}, 7, 9), one)
     assert told(topic.changes()) == {"leaves": {"ann": 9}, "joins": {"eve": 9}}
 
 
 def test_an_older_snapshot_changes_nothing() -> None:
     topic = room(ann=5)
-    topic.load({}, "7", 4)
+    topic.load(snapshot({}, 7, 4), one)
     assert set(topic.members) == {ANN} and topic.changes() == []
 
 
 def test_a_snapshot_of_a_new_epoch_is_told_whole_in_that_epoch() -> None:
     """Also of members that look the same: whoever compares versions must not mix those of two epochs."""
     topic = room(ann=5, bob=6)
-    topic.load({ANN: member(5)}, "8", 5)
+    topic.load(snapshot({ANN: member(5)}, 8, 5), one)
     (frame,) = map(msgspec.json.decode, topic.changes())
     assert [(m["user"], m["epoch"]) for m in frame["updates"]] == [("ann", "8")]
     assert [(m["user"], m["epoch"]) for m in frame["leaves"]] == [("bob", "8")]
@@ -223,5 +236,5 @@ def test_the_list_of_members_is_encoded_once_per_state() -> None:
     encoded = topic._joined
     topic.snapshot(2)
     assert topic._joined is encoded
-    topic.apply(left(ANN, 2), "7")
+    topic.apply(left(ANN, 2), 7, 0)
     assert msgspec.json.decode(topic.snapshot(3))["members"] == []

@@ -354,7 +354,7 @@ class World:
             "claims of users": node.gate.caps._users,
             "claims of addresses": node.gate.caps._ips,
             "topics": [*node.hub.users, *node.hub.rooms],
-            "look-ups": [*node.hub._waiting, *node.hub._wanted, *node.hub._dirty, *node.hub._later],
+            "look-ups": [*node.hub._waiting, *node.hub._wanted, *node.hub._dirty, *filter(None, node.hub._later)],
             "acknowledgements": node.keeper._waiting,
             "riders": [rider for slot in node.wheel._slots for rider in slot],
         }

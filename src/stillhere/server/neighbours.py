@@ -1,0 +1,86 @@
+"""What nodes have to do with each other: they see each other's transitions in the log, and these few words.
+
+Nodes talk through the store's log alone. A notice has its place between the transitions, so every node hears it once
+and in order, and none needs the address of another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stillhere.core.events import Notice, NoticeKind
+from stillhere.core.words import Cause, UserId
+from stillhere.wire.codes import CloseCode
+
+if TYPE_CHECKING:
+    from stillhere.server.node import Node
+
+
+class About(msgspec.Struct, frozen=True):
+    """What a node tells the others of itself with every beat, as JSON."""
+
+    node: str
+    started_at: float
+    connections: int
+    users: int
+    ready: bool
+    draining: bool
+    lease_ms: int
+
+
+def about(node: Node) -> bytes:
+    """As it is stored."""
+    return msgspec.json.encode(
+        About(
+            node.name,
+            node.started_at,
+            len(node.peers),
+            node.roster.user_count,
+            node.ready is None,
+            node.draining,
+            round(node.settings.cluster.lease * 1000),
+        )
+    )
+
+
+def decode_about(told: bytes) -> About | None:
+    """As another node told it; None for what this version does not understand."""
+    try:
+        return msgspec.json.decode(told, type=About)
+    except msgspec.MsgspecError:
+        return None
+
+
+async def dismiss(node: Node, user: UserId, reason: str, cause: Cause) -> int:
+    """Kick a user everywhere.
+
+    Returns:
+        How many connections there were, as far as the store can tell.
+
+    Raises:
+        StoreError: the other nodes could not be told; here it is done.
+    """
+    here = node.disconnect(user, reason, cause)
+    store = node.store
+    if store.applies_at_once:
+        return here
+    record = await store.record(user)
+    there = [] if record is None else [c for inc, c in record.connections() if not store.mine(inc)]
+    await store.notify(NoticeKind.DISMISSED, node.incarnation, user, cause.value, reason)
+    return here + len(there)
+
+
+def heed(node: Node, notice: Notice) -> None:
+    """Do what another node has to say."""
+    mine = node.store.mine(notice.target)
+    if notice.kind is NoticeKind.SUPERSEDED and mine:
+        peer = node.peer(notice.connection)
+        if peer is not None:
+            peer.close(CloseCode.SUPERSEDED, "a newer connection of this tab is open", Cause.SUPERSEDED)
+    elif notice.kind is NoticeKind.DISMISSED and not mine:
+        if any(c.opened_at <= notice.at for c in node.roster.of(notice.user)):
+            node.disconnect(notice.user, notice.reason, Cause(notice.cause))
+    elif notice.kind is NoticeKind.DRAIN and notice.target == node.name and not node.draining:
+        node.tasks.spawn(node.drain())

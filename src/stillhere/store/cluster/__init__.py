@@ -1,0 +1,1 @@
+"""A store that many nodes share: the node's procedure, whatever engine keeps the records."""
