@@ -39,10 +39,23 @@ async def test_a_relative_url_is_relative_to_the_working_directory(
     assert (tmp_path / "stillhere.db").exists()
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
-def test_redis_is_refused_without_repeating_its_password(scheme: str) -> None:
-    with pytest.raises(StoreRefused, match="does not have the Redis store yet") as caught:
-        open_store(f"{scheme}://me:hunter2@cache:6379/0", Clock())
+@pytest.mark.parametrize(
+    ("url", "partitions"),
+    [
+        ("redis://me:hunter2@cache:6379/0", 1),
+        ("rediss://me:hunter2@cache:6379/0", 1),
+        ("redis+sentinel://me:hunter2@one:26379,two:26379/presence/0", 1),
+        ("redis+cluster://me:hunter2@one:6379,two:6379", 4),
+    ],
+)
+def test_redis_is_one_partition_but_for_a_cluster(url: str, partitions: int) -> None:
+    store = open_store(url, Clock(), partitions=4)
+    assert (store.kind, store.partitions) == ("redis", partitions)
+
+
+def test_a_redis_url_that_is_wrong_is_refused_without_repeating_its_password() -> None:
+    with pytest.raises(StoreRefused, match="Redis URL") as caught:
+        open_store("redis://me:hunter2@cache:port/0", Clock())
     assert "hunter2" not in str(caught.value)
 
 

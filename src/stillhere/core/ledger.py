@@ -120,12 +120,8 @@ class Ledger(Leases):
         for user in users:
             record = self.records[user]
             share = record.shares[incarnation]
-            # a process that was fenced has told the same connections again, as a new incarnation: those did not end
-            elsewhere = {c.id for other, c in record.connections() if other != incarnation}
             endings = tuple(
-                Ending(c.id, c.session, c.tab, cause, window, 0.0)
-                for c in share.connections
-                if c.ready.active and c.id not in elsewhere
+                Ending(c.id, c.session, c.tab, cause, window, 0.0) for c in share.connections if c.ready.active
             )
             self._merge(record, incarnation, Contribution(user, share.revision + 1, (), endings), now, ended_at)
         if not self.holders.get(incarnation):
@@ -226,9 +222,10 @@ class Ledger(Leases):
         for ending in told.endings:
             since = now - ending.ago if ended_at is None else ended_at
             was = before.get(ending.connection)
+            carried = was is not None and was.ready.active
             if ending.last is not None:
                 was = self._inherit(record, before, ending.last, left)
-            cause = end_connection(record, ending, was, since, self.state.clock, present=present)
+            cause = end_connection(record, ending, was, since, self.state.clock, present=present, carried=carried)
             left.end(ending, was, since)
             rest = tuple(c for c in record.carried_by(incarnation) if c.id != ending.connection)
             record.shares[incarnation] = Share(told.revision, rest)
@@ -241,6 +238,8 @@ class Ledger(Leases):
             record.shares.pop(incarnation, None)
             if (held := self.holders.get(incarnation)) is not None:
                 held.discard(record.user)
+        if len(record.shares) > 1:
+            _take_over(record, incarnation, {c.id for c in connections} | {e.connection for e in told.endings})
         for c in arrived:
             self._supersede(record, incarnation, c, now)
             self._report(note_return(record, c, now, self.limits.false_offline_horizon))
@@ -268,8 +267,7 @@ class Ledger(Leases):
     def _supersede(self, record: Record, incarnation: Incarnation, c: ConnectionSummary, now: float) -> None:
         """An older connection of the tab on another node is a ghost: that node closes it; here it ends nothing."""
         for other, old in record.connections():
-            itself = old.id == c.id  # told again by a new incarnation of its process
-            if other != incarnation and old.tab == c.tab and not itself and _older(old, c):
+            if other != incarnation and old.tab == c.tab and _older(old, c):
                 cause = Cause.SUPERSEDED.value
                 self._notice(
                     Notice(NoticeKind.SUPERSEDED, self._next_version(), now, other, record.user, old.id, cause)
@@ -350,6 +348,14 @@ def _predecessor(record: Record, c: ConnectionSummary, left: Left) -> Connection
     if (old := left.of(c)) is not None:
         known.append(old)
     return max(known, key=lambda o: (o.opened_at, o.id), default=None)
+
+
+def _take_over(record: Record, incarnation: Incarnation, told: set[ConnectionId]) -> None:
+    """A connection is in one share only: what a process tells as a new incarnation leaves that of the former one."""
+    for other, share in record.shares.items():
+        if other != incarnation and any(c.id in told for c in share.connections):
+            rest = tuple(c for c in share.connections if c.id not in told)
+            record.shares[other] = Share(share.revision, rest)
 
 
 def _older(old: ConnectionSummary, c: ConnectionSummary) -> bool:

@@ -62,7 +62,14 @@ def situation(record: Record) -> Situation:
 
 
 def end_connection(
-    record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: StoreClock, *, present: bool
+    record: Record,
+    ending: Ending,
+    was: ConnectionSummary | None,
+    since: float,
+    clock: StoreClock,
+    *,
+    present: bool,
+    carried: bool,
 ) -> Cause:
     """One connection ended: note when, and open or end windows.
 
@@ -72,6 +79,7 @@ def end_connection(
         was: the connection as it last was; None if nobody's ended.
         since: when it ended, Unix time.
         clock: the store clock.
+        carried: whether the connection was active as far as the store knew: its end is news then, whatever is pending.
         present: whether the user is shown, or will be: nobody is held who came and went before anybody was told.
 
     Returns:
@@ -79,7 +87,8 @@ def end_connection(
     """
     cause = ending.cause
     pending = record.holds.get(ending.tab)
-    if pending is not None and pending.connection.id == ending.connection and cause not in FINAL_CAUSES:
+    again = pending is not None and pending.connection.id == ending.connection and not carried
+    if pending is not None and again and cause not in FINAL_CAUSES:
         # told again: its window was stamped when it was told first; only its rooms are as they are told
         _hold(record, pending if was is None else msgspec.structs.replace(pending, connection=was))
         return cause

@@ -110,9 +110,8 @@ async def _disconnect(call: Call) -> Response:
     reason = (await call.body(Disconnect)).reason
     if reason and (fault := id_fault(reason, _CHARACTER_BYTES * REASON_CHARACTERS)) is not None:
         raise Refused(400, f"the reason {fault}")
-    count = await node.dismiss(user, _cut(reason))
     acknowledged = asyncio.Event()
-    node.keeper.when_acknowledged(user, acknowledged.set)
+    count = await node.dismiss(user, _cut(reason), acknowledged.set)
     try:
         async with asyncio.timeout(ACKNOWLEDGE):
             await acknowledged.wait()

@@ -6,6 +6,7 @@ and in order, and none needs the address of another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,8 +54,15 @@ def decode_about(told: bytes) -> About | None:
         return None
 
 
-async def dismiss(node: Node, user: UserId, reason: str, cause: Cause) -> int:
+async def dismiss(node: Node, user: UserId, reason: str, cause: Cause, acknowledged: Callable[[], None]) -> int:
     """Kick a user everywhere.
+
+    Args:
+        node: that was asked.
+        user: whom.
+        reason: for the close frame.
+        cause: of the ends.
+        acknowledged: called when the store has what ended here.
 
     Returns:
         How many connections there were, as far as the store can tell.
@@ -63,6 +71,7 @@ async def dismiss(node: Node, user: UserId, reason: str, cause: Cause) -> int:
         StoreError: the other nodes could not be told; here it is done.
     """
     here = node.disconnect(user, reason, cause)
+    node.keeper.when_acknowledged(user, acknowledged)
     store = node.store
     if store.applies_at_once:
         return here

@@ -318,9 +318,11 @@ class Node:
         self.keeper.changed()
         return len(expelled)
 
-    async def dismiss(self, user: UserId, reason: str = "", cause: Cause = Cause.KICKED) -> int:
+    async def dismiss(
+        self, user: UserId, reason: str, acknowledged: Callable[[], None], cause: Cause = Cause.KICKED
+    ) -> int:
         """Kick a user on every node; see :func:`stillhere.server.neighbours.dismiss`."""
-        return await neighbours.dismiss(self, user, reason, cause)
+        return await neighbours.dismiss(self, user, reason, cause, acknowledged)
 
     def drop(self, connection: ConnectionId) -> bool:
         """Abort the TCP connection of a peer, as a network would; for demos and tests."""

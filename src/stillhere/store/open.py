@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import secrets
 from collections.abc import Callable
 
 from stillhere.core.grace import GracePolicy
 from stillhere.core.leases import Limits
+from stillhere.store.cluster.store import ClusterStore
 from stillhere.store.contract import Store, StoreRefused
 from stillhere.store.memory import MemoryStore
 from stillhere.store.sqlite import SqliteStore
@@ -27,7 +30,7 @@ def open_store(
     """Make the store that a URL names; :meth:`Store.start` opens it.
 
     Args:
-        url: ``memory:``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+        url: ``memory:``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or one that begins with ``redis``.
         now: the time of the store, Unix seconds.
         policy: the windows for those whom a former run or a dead node left behind.
         limits: what is remembered of users.
@@ -46,12 +49,27 @@ def open_store(
         retention = Retention(timeline_entries=timeline_entries, keep=timeline_keep)
         return SqliteStore(rest[3:], now, policy=policy, limits=limits, retention=retention)
     if colon and scheme in _REDIS:
-        # the URL may hold a password, so it is not repeated
-        raise StoreRefused(
-            f"store.url begins with {scheme}:, and this version does not have the Redis store yet; use "
-            "sqlite:///stillhere.db or memory:"
-        )
+        return _open_redis(url, now, partitions, policy, limits, timeline_entries)
     raise StoreRefused(
         f"store.url is {url.rpartition('@')[2]!r}; it must be memory:, sqlite:///file.db (relative to the "
-        "working directory) or sqlite:////path/file.db (absolute)"
+        "working directory), sqlite:////path/file.db (absolute) or redis://host:port/db"
     )
+
+
+def _open_redis(
+    url: str,
+    now: Callable[[], float],
+    partitions: int,
+    policy: GracePolicy | None,
+    limits: Limits | None,
+    timeline_entries: int,
+) -> Store:
+    """The store on Redis or Valkey; what it needs is installed with the extra ``redis``."""
+    try:
+        from stillhere.store.redis.engine import RedisEngine  # noqa: PLC0415 - an extra
+        from stillhere.store.redis.line import LineOptions  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise StoreRefused(f"the Redis store needs an extra: pip install 'stillhere[redis]' ({error})") from error
+    options = LineOptions(limits=limits or Limits(watchers_outlive=True), timeline_entries=timeline_entries)
+    engine = RedisEngine(url, partitions, options)
+    return ClusterStore(engine, policy=policy, now=now, rng=random.Random(secrets.randbits(64)))

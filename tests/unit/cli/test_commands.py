@@ -190,7 +190,7 @@ def test_an_address_of_another_machine_is_told() -> None:
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
-        ("store.url=redis://u:pw@127.0.0.1/0", "store.url"),
+        ("store.url=redis://u:pw@127.0.0.1:port/0", "store.url"),
         ("store.url=mysql://x", "store.url"),
         ("auth.jwks_file=none.json", "none.json"),
     ],

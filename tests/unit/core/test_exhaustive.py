@@ -15,6 +15,7 @@ import pytest
 
 from stillhere.core import ledger as ledger_module
 from stillhere.core import windows
+from stillhere.core.clock import StoreClock
 from stillhere.core.connection import Connection, Input
 from stillhere.core.ledger import Ledger
 from stillhere.core.record import ConnectionSummary, Ending, Hold, Record, Shown
@@ -175,11 +176,18 @@ def a_superseded_connection_leaves_a_window(patch: Patch) -> None:
     end = windows.end_connection
 
     def ends(
-        record: Record, ending: Ending, was: ConnectionSummary | None, since: float, clock: float, *, present: bool
+        record: Record,
+        ending: Ending,
+        was: ConnectionSummary | None,
+        since: float,
+        clock: StoreClock,
+        *,
+        present: bool,
+        carried: bool,
     ) -> Cause:
         if ending.cause is Cause.SUPERSEDED:
             ending = Ending(ending.connection, ending.session, ending.tab, Cause.ABNORMAL, 2.0, 0.0, 0, ending.last)
-        return end(record, ending, was, since, clock, present=present)
+        return end(record, ending, was, since, clock, present=present, carried=carried)
 
     patch.setattr(ledger_module, "end_connection", ends)
 

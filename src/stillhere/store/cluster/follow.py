@@ -111,7 +111,8 @@ class LogFollower:
                 back_off = _BACK_OFF
                 was, self.reachable = self.reachable, True
                 self.strange += told.strange
-                if told.gap:
+                behind = not told.entries and self._part.place.epoch != self._at.epoch
+                if told.gap or behind:  # epochs are compared by inequality: a new one may be the lower number
                     lost = True
                     continue
                 for epoch, seq, entry in told.entries:

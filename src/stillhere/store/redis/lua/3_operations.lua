@@ -1,0 +1,461 @@
+-- The operations. Each has a header: request, rules, body of its answer.
+
+local function set_share(rec, incarnation, revision, list)
+  local share = find(rec[SHARES], incarnation)
+  if share then
+    share[2], share[3] = revision, list
+  else
+    rec[SHARES][#rec[SHARES] + 1] = { incarnation, revision, list }
+  end
+end
+
+local function was_active(before, c)
+  local was = before[c[ID]]
+  return was ~= nil and active(was)
+end
+
+-- A tab keeps its availability and metadata across reconnects until the new connection states its own.
+local function inherit(S, user, rec, before, c, left)
+  if c[READY] == 'C' or (c[AVAILABILITY] and c[META]) then return c end
+  local arrived, old = not was_active(before, c), nil
+  if arrived then
+    local function better(o) if not old or opened_before(old, o) then old = o end end
+    for _, pair in ipairs(connections(rec)) do
+      if active(pair[2]) and pair[2][TAB] == c[TAB] then better(pair[2]) end
+    end
+    local hold = hold_of(rec, c[TAB])
+    if hold then better(hold[H_CONNECTION]) end
+    local gone = find(left, c[TAB])
+    if gone and c[OPENED] < gone[3] then better(gone[2]) end
+  else
+    old = before[c[ID]]
+  end
+  if not old or not (old[AVAILABILITY] or old[META]) then return c end
+  c = copy(c)
+  c[AVAILABILITY] = c[AVAILABILITY] or old[AVAILABILITY]
+  c[META] = c[META] or old[META]
+  if arrived and active(c) then S.inherited[#S.inherited + 1] = { user, c } end
+  return c
+end
+
+local function settle(S, user, rec, cause)
+  touch(S, user)
+  local before, opened, connecting = rec[PHASE], false, false
+  for _, share in ipairs(rec[SHARES]) do
+    for _, c in ipairs(share[3]) do
+      opened = opened or active(c)
+      connecting = connecting or c[READY] == 'C'
+    end
+  end
+  local phase
+  if opened then
+    phase = ON
+  elseif before == OFF or not (#rec[HOLDS] > 0 or connecting) then
+    phase = OFF
+  else
+    phase = HELD
+  end
+  rec[PHASE] = phase
+  if phase == HELD then
+    report(S, user, rec, enter_window(S, user, rec, cause))
+  elseif before == HELD then
+    local event
+    cause, event = leave_window(S, user, rec, cause)
+    report(S, user, rec, event)
+  end
+  if phase == OFF and before ~= OFF then rec[OFFLINE_AT] = S.now end
+  -- R8: who is back from a window of an epoch that was lost is told again: watchers may know that it ran out
+  local again = before == HELD and phase == ON and rec[EPOCH] ~= S.epoch
+  publish(S, user, rec, cause or 'state', again)
+  if phase == OFF and #rec[SHARES] == 0 and rec[SHOWN_AS][VERSION] == 0 then
+    drop_timeline(S, user, rec)
+    S.records[user] = false -- nobody was ever told of this one
+  end
+end
+
+-- A connection is in one share only: what a process tells as a new incarnation leaves that of the former one.
+local function take_over(rec, incarnation, list, endings)
+  local told = {}
+  for _, c in ipairs(list) do told[c[ID]] = true end
+  for _, e in ipairs(endings) do told[e[1]] = true end
+  for _, share in ipairs(rec[SHARES]) do
+    if share[1] ~= incarnation then
+      local rest = {}
+      for _, c in ipairs(share[3]) do if not told[c[ID]] then rest[#rest + 1] = c end end
+      share[3] = rest
+    end
+  end
+end
+
+local function supersede(S, user, rec, incarnation, c)
+  for _, pair in ipairs(connections(rec)) do
+    local old = pair[2]
+    if pair[1] ~= incarnation and old[TAB] == c[TAB] and active(old)
+      and old[OPENED] <= c[OPENED] then
+      notice(S, 'superseded', pair[1], user, old[ID], 'superseded', '')
+    end
+  end
+end
+
+-- told: {user, revision, connections, endings, leaves}. R3: one writer per element, whole states, revisions.
+local function merge(S, rec, incarnation, told, ended_at)
+  local user, before, carried = told[1], {}, find(rec[SHARES], incarnation)
+  for _, c in ipairs(carried and carried[3] or {}) do before[c[ID]] = c end
+  for _, leave in ipairs(told[5]) do forget_room(rec, leave) end
+  local present = rec[PHASE] ~= OFF
+  for _, c in ipairs(told[3]) do present = present or active(c) end
+  local left, cause = {}, nil
+  for _, e in ipairs(told[4]) do
+    local since = ended_at or S.now - e[6]
+    local was = before[e[1]]
+    local carried = was ~= nil and active(was)
+    if e[8] then was = inherit(S, user, rec, before, e[8], left) end
+    cause = end_connection(S, rec, e, was, since, present, carried)
+    left_end(left, e, was, since)
+    local rest, share = {}, find(rec[SHARES], incarnation)
+    for _, c in ipairs(share and share[3] or {}) do
+      if c[ID] ~= e[1] then rest[#rest + 1] = c end
+    end
+    set_share(rec, incarnation, told[2], rest)
+  end
+  local list, arrived = {}, {}
+  for _, c in ipairs(told[3]) do
+    c = inherit(S, user, rec, before, c, left)
+    list[#list + 1] = c
+    if active(c) and not was_active(before, c) then arrived[#arrived + 1] = c end
+  end
+  if #list > 0 then
+    set_share(rec, incarnation, told[2], list)
+    redis.call('SADD', S.keys[13], user)
+  else
+    local _, at = find(rec[SHARES], incarnation)
+    if at then table.remove(rec[SHARES], at) end
+    redis.call('SREM', S.keys[13], user)
+  end
+  if #rec[SHARES] > 1 then take_over(rec, incarnation, list, told[4]) end
+  for _, c in ipairs(arrived) do
+    supersede(S, user, rec, incarnation, c)
+    report(S, user, rec, note_return(S, user, rec, c))
+  end
+  settle(S, user, rec, cause or (#arrived > 0 and 'connection_open') or nil)
+end
+
+local operations = {}
+
+-- hello: {run, known epoch, incarnation, channel, nonce, processes, schema, partitions}
+-- R6: another process of the server may have lost writes: a new epoch, and a recovery. R2: the channel of a new line.
+function operations.hello(S)
+  local q = S.request
+  local stamp = q[7] .. '/' .. q[8]
+  redis.call('HSETNX', S.keys[1], 'stamp', stamp)
+  local found = redis.call('HGET', S.keys[1], 'stamp')
+  if found ~= stamp then return finish(S, 'STAMP', { found }) end
+  tick(S)
+  if S.run ~= q[1] then
+    S.run, S.wiped = q[1], S.epoch == 0
+    redis.call('DEL', S.keys[5])
+    for _, incarnation in ipairs(redis.call('ZRANGE', S.keys[2], 0, -1)) do
+      local node = node_of(S, incarnation)
+      redis.call('SADD', S.keys[5], 'a' .. (node and node[3] ~= '' and node[3] or incarnation))
+    end
+    local base = math.max(S.epoch, q[2], math.floor(S.now * 1000 + 0.5) * 1024)
+    S.epoch = (math.floor(base / 1024) + 1) * 1024 + q[5]
+    S.r = S.v + S.recovery
+  end
+  for _, process in ipairs(q[6]) do
+    if redis.call('SISMEMBER', S.keys[5], 's' .. process) == 0 then
+      redis.call('SADD', S.keys[5], 'a' .. process)
+    end
+  end
+  local node = node_of(S, q[3])
+  if node and redis.call('ZSCORE', S.keys[2], q[3]) then
+    node[1] = math.max(node[1], q[4])
+    save_node(S, q[3], node)
+  end
+  return finish(S, 'OK')
+end
+
+-- join: {incarnation, channel, lease, process, about}
+function operations.join(S)
+  local q = S.request
+  if S.run == '' then return finish(S, 'NO_EPOCH') end
+  tick(S)
+  if redis.call('HEXISTS', S.keys[4], q[1]) == 1 then return finish(S, 'FENCED') end
+  local node = node_of(S, q[1])
+  redis.call('ZADD', S.keys[2], S.v + q[3], q[1])
+  node = node or { 0, 0, '', '' }
+  local process, about = node[3], node[4]
+  if q[4] ~= '' then process, about = q[4], q[5] end
+  save_node(S, q[1], { math.max(q[2], node[1]), S.now, process, about })
+  if q[4] ~= '' then
+    if S.v < S.r and redis.call('SISMEMBER', S.keys[5], 's' .. q[4]) == 0 then
+      redis.call('SADD', S.keys[5], 'a' .. q[4])
+    end
+    notice(S, 'joined', q[4], '', '', '', '')
+  end
+  return finish(S, 'OK')
+end
+
+-- beat: {incarnation, channel, lease, about} -> {carried, leases, figures}
+function operations.beat(S)
+  local q = S.request
+  local answer, node = admit(S, q[1], q[2])
+  if answer ~= 'OK' then return finish(S, answer) end
+  redis.call('ZADD', S.keys[2], S.v + q[3], q[1])
+  node[4] = q[4] or node[4]
+  save_node(S, q[1], node)
+  local leases, found = {}, redis.call('ZRANGE', S.keys[2], 0, -1, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local other = node_of(S, found[i]) or { 0, 0, '', '' }
+    leases[#leases + 1] = { found[i], other[3], tonumber(found[i + 1]), other[4] or '' }
+  end
+  local known = redis.call('HLEN', S.keys[6])
+  return finish(S, 'OK', { redis.call('SCARD', S.keys[13]), leases,
+    { known, known - redis.call('ZCARD', S.keys[8]), redis.call('ZCARD', S.keys[7]), redis.call('ZCARD', S.keys[10]) } })
+end
+
+-- asserted: {incarnation, channel}. The recovery of a store that kept its data ends when all have told what they carry.
+function operations.asserted(S)
+  local q = S.request
+  local answer, node = admit(S, q[1], q[2])
+  if answer ~= 'OK' then return finish(S, answer) end
+  save_node(S, q[1], node)
+  local process = node[3] ~= '' and node[3] or q[1]
+  redis.call('SADD', S.keys[5], 's' .. process)
+  redis.call('SREM', S.keys[5], 'a' .. process)
+  local awaited = false
+  for _, member in ipairs(redis.call('SMEMBERS', S.keys[5])) do
+    awaited = awaited or string.sub(member, 1, 1) == 'a'
+  end
+  if not awaited and not S.wiped then S.r = math.min(S.r, S.v) end
+  return finish(S, 'OK')
+end
+
+-- put: {incarnation, channel, contributions} -> inherited. R2 to R5.
+function operations.put(S)
+  local q = S.request
+  local answer, node = admit(S, q[1], q[2])
+  if answer ~= 'OK' then return finish(S, answer) end
+  save_node(S, q[1], node)
+  local users = {}
+  for _, told in ipairs(q[3]) do users[#users + 1] = told[1] end
+  fetch(S, users)
+  for _, told in ipairs(q[3]) do
+    local rec = S.records[told[1]]
+    if not rec then
+      rec = new_record()
+      S.records[told[1]] = rec
+    end
+    local share = find(rec[SHARES], q[1])
+    if not share or share[2] < told[2] then merge(S, rec, q[1], told, nil) end
+  end
+  return finish(S, 'OK', S.inherited)
+end
+
+local function retire(S, incarnation, cause)
+  redis.call('ZREM', S.keys[2], incarnation)
+  redis.call('HSET', S.keys[4], incarnation, cause)
+  local node = node_of(S, incarnation)
+  if node then
+    node[1], node[4] = 0, ''
+    save_node(S, incarnation, node)
+  end
+end
+
+-- sweep: {limit} -> {dead, due}. R4, R7: the one place where a window ends by itself.
+function operations.sweep(S)
+  local limit = S.request[1]
+  if S.run == '' then return finish(S, 'NO_EPOCH') end
+  tick(S)
+  local answer = 'OK'
+  if on_hold(S) then
+    answer = 'HOLD'
+  else
+    for _, incarnation in ipairs(redis.call('ZRANGEBYSCORE', S.keys[2], '-inf', text(S.v))) do
+      retire(S, incarnation, 'node_lost')
+    end
+    local users = redis.call('ZRANGEBYSCORE', S.keys[7], '-inf', text(S.v), 'LIMIT', 0, limit)
+    fetch(S, users)
+    for _, user in ipairs(users) do
+      local rec = S.records[user]
+      touch(S, user)
+      if rec then
+        local staying, last = {}, nil
+        for _, h in ipairs(rec[HOLDS]) do
+          if h[H_DEADLINE] > S.v then
+            staying[#staying + 1] = h
+          elseif not last or h[H_DEADLINE] > last[H_DEADLINE] then
+            last = h
+          end
+        end
+        rec[HOLDS] = staying
+        settle(S, user, rec, last and last[H_CAUSE])
+      end
+    end
+    flush(S)
+    local left = redis.call('ZCARD', S.keys[8])
+    local oldest = redis.call('ZRANGE', S.keys[8], 0, FORGET_MOST - 1, 'WITHSCORES')
+    for i = 1, #oldest, 2 do
+      if left <= S.known and S.now - tonumber(oldest[i + 1]) < S.remember then break end
+      fetch(S, { oldest[i] })
+      if S.records[oldest[i]] then drop_timeline(S, oldest[i], S.records[oldest[i]]) end
+      S.records[oldest[i]] = false
+      touch(S, oldest[i])
+      left = left - 1
+    end
+    flush(S)
+  end
+  local due = redis.call('ZRANGE', S.keys[7], 0, 0, 'WITHSCORES')[2]
+  local lease = redis.call('ZRANGE', S.keys[2], 0, 0, 'WITHSCORES')[2]
+  local first = math.min(due and tonumber(due) or math.huge, lease and tonumber(lease) or math.huge)
+  first = first < math.huge and math.max(first, held_until(S)) - S.v
+  return finish(S, answer, { redis.call('HKEYS', S.keys[4]), first })
+end
+
+-- reap: {incarnation, {cause = window}, limit} -> drained. In slices, so that nobody waits for long.
+function operations.reap(S)
+  local q = S.request
+  if S.run == '' then return finish(S, 'NO_EPOCH') end
+  tick(S)
+  local cause = redis.call('HGET', S.keys[4], q[1])
+  if not cause then return finish(S, 'OK', 0) end
+  local window = q[2][cause] or q[2].node_lost
+  local node = node_of(S, q[1])
+  local ended_at = math.min(node and node[2] or S.now, S.now)
+  local users = redis.call('SPOP', S.keys[13], q[3])
+  table.sort(users)
+  fetch(S, users)
+  for _, user in ipairs(users) do
+    local rec = S.records[user]
+    local share = rec and find(rec[SHARES], q[1])
+    if share then
+      local endings = {}
+      for _, c in ipairs(share[3]) do
+        if active(c) then
+          endings[#endings + 1] = { c[ID], c[SESSION], c[TAB], cause, window, 0, 0, false }
+        end
+      end
+      merge(S, rec, q[1], { user, share[2] + 1, {}, endings, {} }, ended_at)
+    end
+  end
+  if redis.call('SCARD', S.keys[13]) == 0 then
+    redis.call('HDEL', S.keys[4], q[1])
+    redis.call('HDEL', S.keys[3], q[1])
+  end
+  return finish(S, 'OK', #users)
+end
+
+-- retire: {incarnation, cause}
+function operations.retire(S)
+  if S.run == '' then return finish(S, 'NO_EPOCH') end
+  tick(S)
+  retire(S, S.request[1], S.request[2])
+  return finish(S, 'OK')
+end
+
+-- notify: {kind, target, user, cause, reason}
+function operations.notify(S)
+  local q = S.request
+  if S.run == '' then return finish(S, 'NO_EPOCH') end
+  tick(S)
+  notice(S, q[1], q[2], q[3], '', q[4], q[5])
+  return finish(S, 'OK')
+end
+
+-- Those that only read: they change nothing, not even the clock.
+
+local function reading(body)
+  return function(S)
+    if S.run == '' then return finish(S, 'NO_EPOCH') end
+    return finish(S, 'OK', body(S, S.request))
+  end
+end
+
+local function doubtful(S, rec) return rec[PHASE] == HELD and rec[EPOCH] ~= S.epoch end
+
+-- snapshot: {user ...} -> {{shown, doubtful} or false ...}
+operations.snapshot = reading(function(S, q)
+  local found = {}
+  fetch(S, q)
+  for _, user in ipairs(q) do
+    local rec = S.records[user]
+    found[#found + 1] = rec and { rec[SHOWN_AS], doubtful(S, rec) } or false
+  end
+  return found
+end)
+
+-- room: {room} -> {{user, member, doubtful} ...}
+operations.room = reading(function(S, q)
+  local users, found = {}, {}
+  local first = #q[1] + 2
+  for _, member in ipairs(redis.call('ZRANGEBYLEX', S.keys[9], '[' .. q[1] .. '\0', '(' .. q[1] .. '\1')) do
+    users[#users + 1] = string.sub(member, first)
+  end
+  fetch(S, users)
+  for _, user in ipairs(users) do
+    local rec = S.records[user]
+    local entry = rec and find(rec[MEMBERS], q[1])
+    if entry then found[#found + 1] = { user, entry[2], doubtful(S, rec) } end
+  end
+  return found
+end)
+
+-- rooms: {after, limit} -> {{room, members} ...}
+operations.rooms = reading(function(S, q)
+  local found = {}
+  local from = q[1] == '' and '-' or '(' .. q[1]
+  for _, room in ipairs(redis.call('ZRANGEBYLEX', S.keys[10], from, '+', 'LIMIT', 0, q[2])) do
+    found[#found + 1] = { room, redis.call('ZLEXCOUNT', S.keys[9], '[' .. room .. '\0', '(' .. room .. '\1') }
+  end
+  return found
+end)
+
+-- record: {user} -> record or false
+operations.record = reading(function(S, q)
+  fetch(S, q)
+  return { S.records[q[1]] }
+end)
+
+-- page: {cursor, skip, limit, pattern, status} -> {cursor or false, skip, {user, record} ...}
+operations.page = reading(function(S, q)
+  local cursor, skip, found, seen = q[1], q[2], {}, 0
+  for _ = 1, 20 do
+    local scan = redis.call('HSCAN', S.keys[6], cursor, 'MATCH', q[4], 'COUNT', 100)
+    for i = 1 + 2 * skip, #scan[2], 2 do
+      local rec = load_record(scan[2][i + 1])
+      if rec and rec[SHOWN_AS][VERSION] > 0 and (not q[5] or rec[SHOWN_AS][STATUS] == q[5]) then
+        if seen == q[3] then return { cursor, (i - 1) / 2, found } end
+        seen = seen + 1
+        found[seen] = { scan[2][i], rec }
+      end
+    end
+    cursor, skip = scan[1], 0
+    if cursor == '0' then return { false, 0, found } end
+    if seen == q[3] then break end
+  end
+  return { cursor, 0, found }
+end)
+
+-- timeline: {user} -> event ...
+operations.timeline = reading(function(S, q)
+  fetch(S, { q[1] })
+  local rec, fields = S.records[q[1]], {}
+  if not rec or S.kept == 0 or rec[TOLD] == 0 then return {} end
+  for n = math.max(0, rec[TOLD] - S.kept), rec[TOLD] - 1 do fields[#fields + 1] = q[1] .. '\0' .. (n % S.kept) end
+  for first = 1, #fields, 500 do
+    local some = {}
+    for i = first, math.min(first + 499, #fields) do some[#some + 1] = fields[i] end
+    for _, packed in ipairs(redis.call('HMGET', S.keys[12], unpack(some))) do
+      if packed then S.events[#S.events + 1] = packed end
+    end
+  end
+  return {}
+end)
+
+-- While a library is loaded, Redis offers the language without its functions: no pairs, no ipairs.
+local names = { 'hello', 'join', 'beat', 'asserted', 'put', 'sweep', 'reap', 'retire', 'notify', 'snapshot', 'room',
+  'rooms', 'record', 'page', 'timeline' }
+for i = 1, #names do
+  local operation = operations[names[i]]
+  redis.register_function('@LIBRARY@_' .. names[i], function(keys, args) return operation(begin(keys, args)) end)
+end
