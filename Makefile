@@ -30,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(SERVER) $(PAGES) ## install, build the pages and start the demo (PORT=… for another port)
@@ -57,14 +57,32 @@ fmt: $(DEV) ## format the Python code and mend what ruff can mend
 .PHONY: pages
 pages: $(PAGES) ## build the web pages into the package
 
+.PHONY: faults
+faults: $(DEV) test-tools ## the failure matrix: three nodes, real Redis, real faults (minutes; PYTEST_ARGS=…)
+	@$(BIN)/python -m pytest tests/acceptance/faults $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: $(DEV) ## measure memory and CPU per connection beside ws (QUICK=1, PEERS=…, PHASES=…, BENCH_ARGS=…)
 	@scripts/need.sh node
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(PEERS),--peers "$(PEERS)") $(if $(PHASES),--phases "$(PHASES)") $(BENCH_ARGS)
 
+.PHONY: cluster-demo
+cluster-demo: $(SERVER) $(PAGES) ## three nodes on one Redis behind HAProxy, to kill one and watch (PORT=…)
+	@scripts/need.sh cluster-demo
+	@$(BIN)/python scripts/cluster_demo.py $(if $(PORT),--port $(PORT))
+
+.PHONY: model
+model: ## check the Spin model of nodes, leases and recoveries, and that its mutants are refuted (MODEL=both: longer)
+	@scripts/need.sh model
+	@docs/model/run.sh $(MODEL)
+
 .PHONY: mutants
 mutants: $(MUTANTS) ## mutate core/ and wire/ and list the survivors (long; not a gate)
 	@scripts/mutants.sh $(MODULES)
+
+.PHONY: simulate
+simulate: $(DEV) ## a cluster under a virtual clock and a hail of faults (SEEDS=0-299, SIMULATE_ARGS=…)
+	@PYTHONHASHSEED=0 $(BIN)/python -m stillhere.simulation $(or $(SEEDS),0-299) $(SIMULATE_ARGS)
 
 .PHONY: lock
 lock: ## pin what the ranges allow (UPGRADE=1 takes the newest)

@@ -4,6 +4,9 @@
 #   scripts/need.sh python        Python 3.11 or newer with venv ($PYTHON, else python3)
 #   scripts/need.sh node          Node 20.19 or newer with npm
 #   scripts/need.sh test-tools    redis-server and chromium, through apt-get where we may
+#   scripts/need.sh model         spin and gcc, the same way
+#   scripts/need.sh cluster-demo  redis-server and haproxy, the same way
+#   scripts/need.sh bench-cluster redis-server, the same way
 set -euo pipefail
 
 fail() {
@@ -31,22 +34,25 @@ need_node() {
         fail "node is $found; 20.19 or newer is needed (Vite asks for it)."
 }
 
-need_test_tools() {
-    local missing=()
-    command -v redis-server >/dev/null || missing+=(redis-server)
-    command -v chromium >/dev/null || missing+=(chromium)
+need_programs() { # WHO needs them, then the programs; their packages bear the same names
+    local who=$1 program missing=()
+    shift
+    for program; do
+        # haproxy lives in sbin, which is not on everybody's PATH
+        command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || missing+=("$program")
+    done
     [ ${#missing[@]} -gt 0 ] || return 0
 
     local how="apt-get install --no-install-recommends ${missing[*]}" apt=(apt-get)
     command -v apt-get >/dev/null ||
-        fail "the tests need these programs on PATH: ${missing[*]}. Install them and try again (on Debian: $how)."
+        fail "$who these programs on PATH: ${missing[*]}. Install them and try again (on Debian: $how)."
     if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || fail "the tests need ${missing[*]}. Install them and try again: sudo $how."
+        sudo -n true 2>/dev/null || fail "$who ${missing[*]}. Install them and try again: sudo $how."
         apt=(sudo -n apt-get)
     fi
     echo "stillhere: installing ${missing[*]} through apt-get"
     "${apt[@]}" update -q </dev/null >/dev/null
-    # Debian starts a redis-server of its own on installation; the tests start theirs, on other ports.
+    # Debian starts a redis-server of its own on installation; we start ours, on other ports.
     "${apt[@]}" install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}" </dev/null >/dev/null ||
         fail "apt-get could not install ${missing[*]}. Install them and try again: $how."
 }
@@ -55,6 +61,9 @@ export DEBIAN_FRONTEND=noninteractive
 case ${1:-} in
 python) need_python ;;
 node) need_node ;;
-test-tools) need_test_tools ;;
-*) fail "need.sh knows python, node and test-tools, not '${1:-}'." ;;
+test-tools) need_programs "the tests need" redis-server chromium ;;
+model) need_programs "the model needs" spin gcc ;;
+cluster-demo) need_programs "the cluster demo needs" redis-server haproxy ;;
+bench-cluster) need_programs "the bench needs" redis-server ;;
+*) fail "need.sh knows python, node, test-tools, model, cluster-demo and bench-cluster, not '${1:-}'." ;;
 esac

@@ -76,7 +76,8 @@ class PlainCaller:
 
     def __init__(self, port: int, library: str) -> None:
         self.run = "run 0"
-        self.client = redis.Redis(host="127.0.0.1", port=port)
+        client: Any = redis.Redis(host="127.0.0.1", port=port)
+        self.client = client
         self.client.execute_command("FUNCTION", "LOAD", "REPLACE", library)
 
     async def call(self, function: str, keys: Any, args: Any) -> Any:

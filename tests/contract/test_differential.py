@@ -245,7 +245,14 @@ class Pair:
     def fresh(self) -> ConnectionSummary:
         self.opened += 1
         rng = self.rng
-        rooms = rng.choice([None, None, {}, {ROOMS[0]: {}}, {ROOMS[1]: {"x": 1}, ROOMS[0]: {"y": []}}])
+        some: list[dict[RoomName, Any] | None] = [
+            None,
+            None,
+            {},
+            {ROOMS[0]: {}},
+            {ROOMS[1]: {"x": 1}, ROOMS[0]: {"y": []}},
+        ]
+        rooms = rng.choice(some)
         return ConnectionSummary(
             ConnectionId(f"c{self.opened}"),
             SessionId(rng.choice(["s1", "s2"])),
@@ -306,7 +313,8 @@ class Pair:
             for user in ledger.records:
                 told = await self.line.timeline(user, 0.0, 1e12, 100)
                 assert list(told.entries) == self.timelines.get(user, [])[-len(told.entries) or KEPT :]
-            found, cursor = {}, ""
+            found: dict[UserId, Any] = {}
+            cursor = ""
             while True:
                 page = await self.line.page(cursor, 2, "", None)
                 found.update(page.users)
@@ -357,3 +365,30 @@ def test_python_and_lua_agree_on_every_answer_every_event_and_every_record(port:
             raise
         finally:
             pair.caller.client.close()
+
+
+def test_what_another_program_writes_into_the_log_or_a_record_stops_nobody(port: int) -> None:
+    async def play() -> None:
+        pair = Pair(port, 1)
+        client = pair.caller.client
+        await pair.hello(renew=True)
+        await pair.join()
+        for _ in range(3):
+            client.xadd(keys_of(0)[10], {"who": "knows"})
+            await pair.notify()
+        client.hset(keys_of(0)[5], "ann", b"\xc1 no MessagePack")
+        client.hset(keys_of(0)[5], "bob", codec.pack(["of", "another", "shape"]))
+        node = pair.nodes[0]
+        told = [pair.contribution(node, user) for user in USERS]
+        assert pair.ledger.put(pair.now, node.incarnation, node.channel, told) is Answer.OK
+        got = await pair.line.put(node.incarnation, node.channel, told)
+        pair.compare(Answer.OK, got, list(got.events))
+        stored = client.hgetall(keys_of(0)[5])
+        assert {
+            UserId(u.decode()): codec.record_of(UserId(u.decode()), codec.unpack(r)) for u, r in stored.items()
+        } == (pair.ledger.records)
+        last = client.xrevrange(keys_of(0)[10], count=1)[0]
+        assert codec.decode_entry(last[1][b"e"]) == pair.log[-1]
+        client.close()
+
+    asyncio.run(play())

@@ -66,8 +66,8 @@ def _open_redis(
 ) -> Store:
     """The store on Redis or Valkey; what it needs is installed with the extra ``redis``."""
     try:
-        from stillhere.store.redis.engine import RedisEngine  # noqa: PLC0415 - an extra
-        from stillhere.store.redis.line import LineOptions  # noqa: PLC0415 - an extra
+        from stillhere.store.redis.engine import RedisEngine
+        from stillhere.store.redis.line import LineOptions
     except ImportError as error:
         raise StoreRefused(f"the Redis store needs an extra: pip install 'stillhere[redis]' ({error})") from error
     options = LineOptions(limits=limits or Limits(watchers_outlive=True), timeline_entries=timeline_entries)

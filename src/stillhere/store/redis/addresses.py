@@ -106,7 +106,7 @@ def parse_address(url: str) -> Address:
     Raises:
         ValueError: what is wrong with it and what would be right, without user and password.
     """
-    scheme, slashes, rest = url.partition("://")
+    scheme, _, rest = url.partition(":")
     scheme = scheme.lower()
     plain = scheme.replace("rediss", "redis", 1)
     try:
@@ -114,9 +114,9 @@ def parse_address(url: str) -> Address:
     except ValueError:
         known = ", ".join(f"{name}://" for mode in Mode for name in (mode, mode.replace("redis", "rediss", 1)))
         raise ValueError(f"a Redis URL begins with one of {known}") from None
-    if not slashes:
+    if not rest.startswith("//"):
         raise ValueError(f"write {scheme}://host:port")
-    place, _, query = rest.partition("?")
+    place, _, query = rest[2:].partition("?")
     authority, _, path = place.partition("/")
     if "@" in path or "@" in query or "#" in rest:
         raise ValueError("write the characters / ? # and @ of a user or password as %2F, %3F, %23 and %40")

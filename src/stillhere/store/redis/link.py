@@ -233,7 +233,8 @@ class Link:
         about = info_fields(server) | info_fields(replication)
         self.run = about.get("run_id", "")
         problem: StoreUnavailable | None = None
-        if about.get("redis_mode") == "sentinel":
+        # Valkey calls it server_mode
+        if "sentinel" in (about.get("redis_mode"), about.get("server_mode")):
             problem = Unsuitable(f"{self.host} is a Sentinel: write redis+sentinel://{self.host}/service")
         elif not self.run:
             problem = Unsuitable(f"{self.host} does not tell its run_id, as Redis and Valkey do")

@@ -205,8 +205,13 @@ local function finish(S, answer, body)
 end
 
 local function log(S, entry)
-  redis.call('XADD', S.keys[11], 'MAXLEN', '~', S.log_kept,
-    string.format('%.0f-%.0f', S.epoch, S.seq), 'e', entry)
+  local key, id = S.keys[11], string.format('%.0f-%.0f', S.epoch, S.seq)
+  local done = redis.pcall('XADD', key, 'MAXLEN', '~', S.log_kept, id, 'e', entry)
+  if type(done) ~= 'table' or not done.err then return end
+  if not string.find(done.err, 'equal or smaller', 1, true) then error(done.err, 0) end
+  -- Another program wrote at a place that is ours. The log begins anew: readers see a gap and take fresh snapshots.
+  redis.call('DEL', key)
+  redis.call('XADD', key, id, 'e', entry)
 end
 
 local function next_version(S)

@@ -1,0 +1,212 @@
+"""Virtual time: several event loops on one clock that nobody waits for.
+
+Each node has a loop of its own, so that a node can stand still (its timers and tasks do not run, what arrives for it
+waits as in a kernel's buffers) or vanish (nothing of it ever runs again), while everything else goes on. Where no loop
+has anything to do, the clock moves to the next timer. There are no threads, no selectors and no sockets; the same
+inputs give the same order of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Work = Callable[..., object]
+
+
+class Clock:
+    """The time of the whole simulation, in seconds from its start, and what is to happen outside of all loops."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self.now = 0.0
+        self.loops: list[NodeLoop] = []
+        self._events: list[tuple[float, int, Work, tuple[Any, ...]]] = []
+        self._count = 0
+        self.steps = 0
+        """Turns of loops and events so far."""
+
+    def after(self, seconds: float, work: Work, *args: Any) -> None:
+        """Call this outside of all loops, in so many seconds; in the order of the calls where two fall together."""
+        self._count += 1
+        heapq.heappush(self._events, (self.now + seconds, self._count, work, args))
+
+    def run(self, until: float) -> None:
+        """Let time pass up to an instant."""
+        former = asyncio._get_running_loop()
+        try:
+            while self._step(until):
+                pass
+        finally:
+            asyncio._set_running_loop(former)
+
+    def _step(self, until: float) -> bool:
+        """Do what is due now, or move on to the next instant; False when there is none before the end."""
+        events, now = self._events, self.now
+        while events and events[0][0] <= now:
+            _, _, work, args = heapq.heappop(events)
+            self.steps += 1
+            asyncio._set_running_loop(None)
+            work(*args)
+        upcoming, busy = float("inf"), False
+        for loop in tuple(self.loops):
+            if loop.stopped:
+                continue
+            at = loop.next_at()
+            if at <= now:
+                asyncio._set_running_loop(loop)
+                self.steps += 1
+                loop.turn()
+                busy = True
+            elif at < upcoming:
+                upcoming = at
+        if busy:
+            return True
+        if events and events[0][0] < upcoming:
+            upcoming = events[0][0]
+        self.now = max(now, min(upcoming, until))
+        return upcoming <= until
+
+
+class NodeLoop(asyncio.AbstractEventLoop):
+    """An asyncio loop on such a clock: what tasks, futures, sleeps and time-outs need, and nothing else."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Join the clock."""
+        self._clock = clock
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._inbox: deque[tuple[Work, tuple[Any, ...]]] = deque()
+        self._count = 0
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.stopped = False
+        """A loop that stands still: nothing of it runs, what arrives waits."""
+        self.dead = False
+        self.broken: list[str] = []
+        """What nobody caught."""
+        clock.loops.append(self)
+
+    # -- what the simulation does -----------------------------------------------------------------------------------
+
+    def deliver(self, work: Work, *args: Any) -> None:
+        """Something arrives from outside: the loop takes it in its next turn, before its timers."""
+        if not self.dead:
+            self._inbox.append((work, args))
+
+    def die(self) -> None:
+        """Nothing of it ever runs again."""
+        self.dead = self.stopped = True
+        self._inbox.clear()
+        self._clock.loops.remove(self)
+
+    def bury(self) -> None:
+        """At the end of a simulation: close what still waits, in silence."""
+        self.dead = self.stopped = True
+        for task in self._tasks:
+            work = task.get_coro()
+            if not task.done() and isinstance(work, Coroutine):
+                try:
+                    work.close()
+                except (RuntimeError, ValueError):
+                    pass  # it awaited in a finally clause: nobody is there to answer
+        self._tasks.clear()
+        self._ready.clear()
+        self._timers.clear()
+
+    def next_at(self) -> float:
+        """When it has something to do."""
+        if self._ready or self._inbox:
+            return 0.0
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else float("inf")
+
+    def turn(self) -> None:
+        """One turn, as asyncio does it: what arrived, the timers that are due, and then what was ready."""
+        ready, inbox, timers, now = self._ready, self._inbox, self._timers, self._clock.now
+        while inbox:
+            work, args = inbox.popleft()
+            ready.append(asyncio.Handle(work, args, self))
+        while timers and timers[0][0] <= now:
+            handle = heapq.heappop(timers)[2]
+            if not handle._cancelled:
+                ready.append(handle)
+        for _ in range(len(ready)):
+            next_handle = ready.popleft()
+            if not next_handle._cancelled:
+                next_handle._run()
+            if self.dead:
+                return
+
+    # -- what asyncio asks for --------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self._clock.now
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context or copy_context())
+        if not self.dead:
+            self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._clock.now + max(0.0, delay), callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, handle))
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=options.get("name", "node"))
+        # a node that crashes leaves its tasks where they are
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        if len(self._tasks) > 256:
+            self._tasks = [other for other in self._tasks if not other.done()]
+        self._tasks.append(task)
+        return task
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """A cancelled timer is dropped when its time comes."""
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return not self.dead
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.default_exception_handler(context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self.dead:
+            self.broken.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def get_exception_handler(self) -> None:
+        return None
+
+
+def make_loop(clock: Clock) -> NodeLoop:
+    """A loop of its own on this clock."""
+    # what it leaves out (sockets, processes, signals, threads) is what a simulation must not use
+    return NodeLoop(clock)  # type: ignore[abstract]
