@@ -14,7 +14,7 @@ lock() { # NAME, then what to lock
     local name=$1 out=requirements/$1.txt
     shift
     echo "locking $out"
-    "$tool/bin/uv" pip compile pyproject.toml "$@" \
+    "$tool/bin/uv" pip compile --no-strip-extras pyproject.toml "$@" \
         --quiet --universal --python-version 3.11 --generate-hashes --no-header \
         --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
         --output-file "$out" ${upgrade:+"$upgrade"} >/dev/null
