@@ -22,7 +22,7 @@ from stillhere.core.show import status_of
 from stillhere.core.words import Availability, Incarnation, ReadyState, Status, UserId
 from stillhere.http.answers import ConnectionInfo, Diagnostics, GraceInfo, LastTransition
 from stillhere.server.node import Node
-from stillhere.store.contract import Store, StoreError
+from stillhere.store.contract import Store, StoreError, StoreUnavailable
 from stillhere.wire.frames import ms
 
 _MOMENT = 0.001
@@ -32,7 +32,7 @@ _MOMENT = 0.001
 async def diagnose(node: Node, user: UserId) -> Diagnostics:
     """Read everything; change nothing."""
     try:
-        record = await node.store.record(user) or Record(user)
+        record = await known_record(node, user) or Record(user)
     except StoreError:
         return _alone(node, user)
     told = node.roster.contribution(user, node.now())
@@ -57,6 +57,18 @@ async def diagnose(node: Node, user: UserId) -> Diagnostics:
         last_transition=last,
         complete=complete,
     )
+
+
+async def known_record(node: Node, user: UserId) -> Record | None:
+    """The record of a user; None for one of whom nothing is known.
+
+    Raises:
+        StoreError: also while the store is being told who is there, and this user may be.
+    """
+    record = await node.store.record(user)
+    if (record is None or record.shown.status is Status.OFFLINE) and node.store.recovering(user):
+        raise StoreUnavailable("the nodes have not all told the store yet whom they carry")
+    return record
 
 
 def _alone(node: Node, user: UserId) -> Diagnostics:

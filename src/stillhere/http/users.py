@@ -21,7 +21,7 @@ from stillhere.http.answers import (
     UsersQuery,
 )
 from stillhere.http.call import Call, answer, checked_bound
-from stillhere.http.diagnostics import diagnose, local_status
+from stillhere.http.diagnostics import diagnose, known_record, local_status
 from stillhere.http.errors import RETRY_AFTER, Refused
 from stillhere.http.examples import DIAGNOSTICS, PRESENCE, USER
 from stillhere.http.operations import Access, Answer, Operation
@@ -59,11 +59,13 @@ async def look_up(node: Node, users: Sequence[UserId]) -> tuple[list[UserPresenc
     for user in users:
         epoch = node.hub.epoch_of(user)
         try:
-            found.append(presence(user, await node.store.record(user), epoch))
+            record = await known_record(node, user)
         except StoreError:
             known = without_store(node, user)
             complete = complete and known.status is not Status.UNKNOWN
             found.append(user_presence(user, known, epoch))
+        else:
+            found.append(presence(user, record, epoch))
     return found, complete
 
 

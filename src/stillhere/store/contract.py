@@ -226,6 +226,10 @@ class Store(Protocol):
         """Which log has the transitions of a user."""
         ...
 
+    def recovering(self, user: UserId) -> bool:
+        """Whether, as of the last answer, nodes may still have to tell of a user: who is not there is unknown then."""
+        ...
+
     def incarnation_for(self, user: UserId) -> Incarnation:
         """Under which incarnation this node tells of a user."""
         ...

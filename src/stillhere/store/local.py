@@ -139,6 +139,10 @@ class LocalStore:
         """See :meth:`Store.partition_of`."""
         return 0
 
+    def recovering(self, user: UserId) -> bool:
+        """See :meth:`Store.recovering`."""
+        return False
+
     def incarnation_for(self, user: UserId) -> Incarnation:
         """See :meth:`Store.incarnation_for`."""
         return self._incarnation

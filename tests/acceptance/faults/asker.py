@@ -16,7 +16,7 @@ PAUSE = 0.1
 class Answer(NamedTuple):
     """An answer that somebody is offline."""
 
-    asked_at: float
+    at: float
     """Unix seconds."""
     node: str
     user: str
@@ -52,18 +52,17 @@ class Asker:
         turn = 0
         while not self._ended.wait(PAUSE):
             node = self.cluster.nodes[name]
-            at = time.time()
             status, answer = node.post("/v1/users/query", {"users": self.users})
             if status == 200:
                 self.answers += 1
-                self._note(at, name, "query", answer["users"])
+                self._note(name, "query", answer["users"])
             turn += 1
-            at = time.time()
             status, answer = node.get(f"/v1/users/{self.users[turn % len(self.users)]}/diagnostics")
             if status == 200:
-                self._note(at, name, "diagnostics", [answer])
+                self._note(name, "diagnostics", [answer])
 
-    def _note(self, at: float, node: str, how: str, told: list[dict[str, object]]) -> None:
+    def _note(self, node: str, how: str, told: list[dict[str, object]]) -> None:
+        at = time.time()
         self.offline += [
             Answer(at, node, str(entry["user"]), how, entry) for entry in told if entry["status"] == "offline"
         ]

@@ -147,7 +147,7 @@ class Judge:
         return [
             f"{answer.user} on {answer.node} by {answer.how}: {answer.told}"
             for answer in list(self._asker.offline)
-            if answer.asked_at < right.get(answer.user, float("inf"))
+            if answer.at < right.get(answer.user, float("inf"))
         ]
 
     def too_early(self, gone: Sequence[Departure], early: float) -> list[str]:

@@ -170,6 +170,7 @@ class Partition:
                 raise
         if told.answer is Answer.NO_EPOCH:
             raise StoreUnavailable("the store is empty, and the nodes have not told it yet what they carry")
+        self.recovering = told.recovering
         return told
 
     async def close(self) -> None:

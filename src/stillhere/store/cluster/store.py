@@ -163,6 +163,10 @@ class ClusterStore:
             return 0
         return zlib.crc32(user.encode(errors="surrogatepass")) % self.partitions
 
+    def recovering(self, user: UserId) -> bool:
+        """See :meth:`Store.recovering`."""
+        return self._part(self.partition_of(user)).recovering
+
     def incarnation_for(self, user: UserId) -> Incarnation:
         """See :meth:`Store.incarnation_for`."""
         return self._part(self.partition_of(user)).incarnation

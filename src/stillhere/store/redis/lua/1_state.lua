@@ -1,6 +1,7 @@
 -- The rules of stillhere.core.ledger, as a function library: one partition, every operation atomic.
 --
--- KEYS  1 meta HASH      e epoch, s place of the log, run, v store clock, t time seen, h hold until, r recover until, w wiped
+-- KEYS  1 meta HASH      e epoch, s place of the log, run, v store clock, t time seen, h hold until, r recover until, w wiped,
+--                       strange: records of others that were passed over, stamp: schema and number of partitions
 --       2 lease ZSET     incarnation -> deadline on the store clock
 --       3 nodes HASH     incarnation -> {channel, heard, process, about}
 --       4 dead HASH      incarnation -> cause of its connections' end
@@ -84,7 +85,7 @@ end
 -- One request: what it reads once and writes once.
 local function begin(keys, args)
   local l = cmsgpack.unpack(args[1])
-  local m = redis.call('HMGET', keys[1], 'e', 's', 'run', 'v', 't', 'h', 'r', 'w')
+  local m = redis.call('HMGET', keys[1], 'e', 's', 'run', 'v', 't', 'h', 'r', 'w', 'strange')
   local now = l[1]
   if now == 0 then
     local time = redis.call('TIME')
@@ -96,7 +97,10 @@ local function begin(keys, args)
     remember = l[8], known = l[9], kept = l[10], log_kept = l[11],
     epoch = tonumber(m[1] or 0), seq = tonumber(m[2] or 0), run = m[3] or '', v = tonumber(m[4] or 0),
     seen = m[5] and tonumber(m[5]) or false, h = tonumber(m[6] or 0), r = tonumber(m[7] or 0), wiped = m[8] == '1',
-    events = {}, inherited = {}, records = {}, touched = {}, order = {}, ticked = false,
+    strange = tonumber(m[9] or 0), events = {}, inherited = {}, ticked = false,
+    -- by user: the record, whether it is to be written, its deadline and whether it is away as stored, news for its
+    -- timeline, whether the incarnation of the request holds it
+    records = {}, touched = {}, order = {}, due = {}, away = {}, rings = {}, held = {},
   }
 end
 
@@ -119,21 +123,36 @@ local function on_hold(S) return S.v < held_until(S) end
 
 local function write_meta(S)
   redis.call('HSET', S.keys[1], 'e', text(S.epoch), 's', text(S.seq), 'run', S.run, 'v', text(S.v), 't', text(S.seen),
-    'h', text(S.h), 'r', text(S.r), 'w', S.wiped and '1' or '0')
+    'h', text(S.h), 'r', text(S.r), 'w', S.wiped and '1' or '0', 'strange', S.strange)
 end
 
+local PHASES = { [OFF] = true, [ON] = true, [HELD] = true }
+
+-- A record, or nil for what is none of ours.
 local function load_record(packed)
-  if not packed then return nil end
   local good, rec = pcall(cmsgpack.unpack, packed)
-  if good and type(rec) == 'table' and #rec == TOLD and type(rec[SHARES]) == 'table' then return rec end
-  return nil -- another program wrote here
+  if not (good and type(rec) == 'table' and #rec == TOLD and PHASES[rec[PHASE]]) then return nil end
+  for _, field in ipairs({ SHOWN_AS, SHARES, HOLDS, MEMBERS, GONE, DEPARTURES }) do
+    if type(rec[field]) ~= 'table' then return nil end
+  end
+  return #rec[SHOWN_AS] == S_META and rec or nil
 end
 
 local function new_record()
-  return { OFF, { 'f', 0, 0, false, false, false }, {}, {}, false, {}, false, false, {}, 0, {}, 0, 0 }
+  return { OFF, { 'f', 0, 0, false, false, false }, {}, {}, false, {}, false, false, {}, 0, {}, 0, false }
 end
 
--- Records of all these users with one read.
+local function deadline_of(rec)
+  local due = false
+  for _, hold in ipairs(rec[HOLDS]) do
+    if not due or hold[H_DEADLINE] < due then due = hold[H_DEADLINE] end
+  end
+  return due
+end
+
+local function departed(rec) return rec[PHASE] == OFF and #rec[SHARES] == 0 and 'there' or false end
+
+-- Records of all these users with one read. What another program wrote counts as absent, and is counted.
 local function fetch(S, users)
   local missing = {}
   for _, user in ipairs(users) do
@@ -143,10 +162,15 @@ local function fetch(S, users)
     end
   end
   for first = 1, #missing, 500 do
-    local some = {}
-    for i = first, math.min(first + 499, #missing) do some[#some + 1] = missing[i] end
-    for i, packed in ipairs(redis.call('HMGET', S.keys[6], unpack(some))) do
-      S.records[some[i]] = load_record(packed) or false
+    local last = math.min(first + 499, #missing)
+    for i, packed in ipairs(redis.call('HMGET', S.keys[6], unpack(missing, first, last))) do
+      local user = missing[first + i - 1]
+      local rec = packed and load_record(packed)
+      if rec then
+        S.records[user], S.due[user], S.away[user] = rec, deadline_of(rec), departed(rec)
+      elseif packed then
+        S.strange, S.due[user], S.away[user] = S.strange + 1, 'unsure', 'unsure'
+      end
     end
   end
 end
@@ -158,43 +182,106 @@ local function touch(S, user)
   end
 end
 
-local function drop_timeline(S, user, rec)
+-- The timeline of a user is a ring of fields; its record has {events ever, size of the ring}, or false.
+local function ring_of(user, told)
   local fields = {}
-  for i = 0, math.min(rec[TOLD], S.kept) - 1 do fields[#fields + 1] = user .. '\0' .. i end
-  if #fields > 0 then redis.call('HDEL', S.keys[12], unpack(fields)) end
+  for n = math.max(0, told[1] - told[2]), told[1] - 1 do fields[#fields + 1] = user .. '\0' .. (n % told[2]) end
+  return fields
+end
+
+local function read_ring(S, user, told)
+  local fields, found = ring_of(user, told), {}
+  for first = 1, #fields, 500 do
+    for _, packed in ipairs(redis.call('HMGET', S.keys[12], unpack(fields, first, math.min(first + 499, #fields)))) do
+      if packed then found[#found + 1] = packed end
+    end
+  end
+  return found
+end
+
+local function drop_ring(S, user, rec)
+  S.rings[user] = nil
+  local fields = rec[TOLD] and ring_of(user, rec[TOLD]) or {}
+  for first = 1, #fields, 500 do
+    redis.call('HDEL', S.keys[12], unpack(fields, first, math.min(first + 499, #fields)))
+  end
+  rec[TOLD] = false
+end
+
+local function add_to_ring(S, user, rec, packed)
+  local rows, told = S.rings[user] or {}, rec[TOLD]
+  rows[#rows + 1] = user .. '\0' .. (told[1] % told[2])
+  rows[#rows + 1] = packed
+  told[1] = told[1] + 1
+  S.rings[user] = rows
+end
+
+local function remember(S, user, rec, packed)
+  local told = rec[TOLD]
+  if told and told[2] ~= S.kept then -- the setting was changed
+    local old = S.kept > 0 and read_ring(S, user, told) or {}
+    drop_ring(S, user, rec)
+    rec[TOLD] = { 0, S.kept }
+    for i = math.max(1, #old - S.kept + 1), #old do add_to_ring(S, user, rec, old[i]) end
+  end
+  if S.kept == 0 then
+    rec[TOLD] = false
+    return
+  end
+  rec[TOLD] = rec[TOLD] or { 0, S.kept }
+  add_to_ring(S, user, rec, packed)
+end
+
+local function add_row(S, key, rows, field, value)
+  rows[#rows + 1] = field
+  rows[#rows + 1] = value
+  if #rows < 400 then return rows end
+  redis.call('HSET', key, unpack(rows))
+  return {}
+end
+
+local function flush_held(S)
+  local joined, left = {}, {}
+  for user, holds in pairs(S.held) do
+    local list = holds and joined or left
+    list[#list + 1] = user
+  end
+  for first = 1, #joined, 500 do
+    redis.call('SADD', S.keys[13], unpack(joined, first, math.min(first + 499, #joined)))
+  end
+  for first = 1, #left, 500 do
+    redis.call('SREM', S.keys[13], unpack(left, first, math.min(first + 499, #left)))
+  end
+  S.held = {}
 end
 
 -- Write what changed; the indexes follow the records.
 local function flush(S)
-  local rows = {}
+  local records, rings = {}, {}
   for _, user in ipairs(S.order) do
     local rec = S.records[user]
-    local due = false
-    if rec then
-      for _, hold in ipairs(rec[HOLDS]) do
-        if not due or hold[H_DEADLINE] < due then due = hold[H_DEADLINE] end
-      end
+    local due, away = rec and deadline_of(rec), rec and departed(rec)
+    if due ~= (S.due[user] or false) then
+      if due then redis.call('ZADD', S.keys[7], due, user) else redis.call('ZREM', S.keys[7], user) end
     end
-    if due then redis.call('ZADD', S.keys[7], due, user) else redis.call('ZREM', S.keys[7], user) end
-    if not rec then
-      redis.call('HDEL', S.keys[6], user)
+    if away and S.away[user] ~= 'there' then
+      redis.call('ZADD', S.keys[8], 'NX', rec[OFFLINE_AT], user)
+    elseif not away and S.away[user] then
       redis.call('ZREM', S.keys[8], user)
-    else
-      if rec[PHASE] == OFF and #rec[SHARES] == 0 then
-        redis.call('ZADD', S.keys[8], 'NX', rec[OFFLINE_AT], user)
-      else
-        redis.call('ZREM', S.keys[8], user)
-      end
-      rows[#rows + 1] = user
-      rows[#rows + 1] = cmsgpack.pack(rec)
-      if #rows >= 400 then
-        redis.call('HSET', S.keys[6], unpack(rows))
-        rows = {}
-      end
     end
+    S.due[user], S.away[user] = due, away
+    if rec then
+      records = add_row(S, S.keys[6], records, user, cmsgpack.pack(rec))
+    else
+      redis.call('HDEL', S.keys[6], user)
+    end
+    local rows = S.rings[user] or {}
+    for i = 1, #rows, 2 do rings = add_row(S, S.keys[12], rings, rows[i], rows[i + 1]) end
   end
-  if #rows > 0 then redis.call('HSET', S.keys[6], unpack(rows)) end
-  S.order, S.touched = {}, {}
+  if #records > 0 then redis.call('HSET', S.keys[6], unpack(records)) end
+  if #rings > 0 then redis.call('HSET', S.keys[12], unpack(rings)) end
+  flush_held(S)
+  S.order, S.touched, S.rings = {}, {}, {}
 end
 
 local function finish(S, answer, body)
@@ -225,10 +312,7 @@ local function report(S, user, rec, event)
   local packed = cmsgpack.pack(event)
   S.events[#S.events + 1] = packed
   if event[1] == 't' then log(S, packed) end
-  if S.kept > 0 then
-    redis.call('HSET', S.keys[12], user .. '\0' .. (rec[TOLD] % S.kept), packed)
-    rec[TOLD] = rec[TOLD] + 1
-  end
+  remember(S, user, rec, packed)
 end
 
 local function notice(S, kind, target, user, connection, cause, reason)
@@ -238,7 +322,8 @@ end
 
 local function node_of(S, incarnation)
   local packed = redis.call('HGET', S.keys[3], incarnation)
-  return packed and cmsgpack.unpack(packed) or nil
+  local good, node = pcall(cmsgpack.unpack, packed or '')
+  return packed and good and type(node) == 'table' and #node == 4 and node or nil
 end
 
 local function save_node(S, incarnation, node)

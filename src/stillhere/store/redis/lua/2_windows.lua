@@ -5,6 +5,7 @@ local function connections(rec) -- of all nodes, oldest first: pairs of incarnat
   for _, share in ipairs(rec[SHARES]) do
     for _, c in ipairs(share[3]) do found[#found + 1] = { share[1], c } end
   end
+  if #found < 2 then return found end
   return stable_sort(found, function(a, b) return opened_before(a[2], b[2]) end)
 end
 

@@ -68,7 +68,7 @@ local function settle(S, user, rec, cause)
   local again = before == HELD and phase == ON and rec[EPOCH] ~= S.epoch
   publish(S, user, rec, cause or 'state', again)
   if phase == OFF and #rec[SHARES] == 0 and rec[SHOWN_AS][VERSION] == 0 then
-    drop_timeline(S, user, rec)
+    drop_ring(S, user, rec)
     S.records[user] = false -- nobody was ever told of this one
   end
 end
@@ -126,11 +126,11 @@ local function merge(S, rec, incarnation, told, ended_at)
   end
   if #list > 0 then
     set_share(rec, incarnation, told[2], list)
-    redis.call('SADD', S.keys[13], user)
+    S.held[user] = true
   else
     local _, at = find(rec[SHARES], incarnation)
     if at then table.remove(rec[SHARES], at) end
-    redis.call('SREM', S.keys[13], user)
+    S.held[user] = false
   end
   if #rec[SHARES] > 1 then take_over(rec, incarnation, list, told[4]) end
   for _, c in ipairs(arrived) do
@@ -262,6 +262,16 @@ local function retire(S, incarnation, cause)
   end
 end
 
+local function forget(S, user)
+  fetch(S, { user })
+  local rec = S.records[user]
+  S.away[user] = 'unsure' -- who is there and not away leaves
+  touch(S, user)
+  if rec and not departed(rec) then return end
+  if rec then drop_ring(S, user, rec) end
+  S.records[user] = false
+end
+
 -- sweep: {limit} -> {dead, due}. R4, R7: the one place where a window ends by itself.
 function operations.sweep(S)
   local limit = S.request[1]
@@ -278,6 +288,7 @@ function operations.sweep(S)
     fetch(S, users)
     for _, user in ipairs(users) do
       local rec = S.records[user]
+      S.due[user] = 'unsure' -- who is there without a window leaves
       touch(S, user)
       if rec then
         local staying, last = {}, nil
@@ -294,16 +305,17 @@ function operations.sweep(S)
     end
     flush(S)
     local left = redis.call('ZCARD', S.keys[8])
-    local oldest = redis.call('ZRANGE', S.keys[8], 0, FORGET_MOST - 1, 'WITHSCORES')
-    for i = 1, #oldest, 2 do
-      if left <= S.known and S.now - tonumber(oldest[i + 1]) < S.remember then break end
-      fetch(S, { oldest[i] })
-      if S.records[oldest[i]] then drop_timeline(S, oldest[i], S.records[oldest[i]]) end
-      S.records[oldest[i]] = false
-      touch(S, oldest[i])
-      left = left - 1
+    local function stays(at) return left <= S.known and S.now - tonumber(at) < S.remember end
+    local oldest = redis.call('ZRANGE', S.keys[8], 0, 0, 'WITHSCORES')
+    if #oldest > 0 and not stays(oldest[2]) then
+      oldest = redis.call('ZRANGE', S.keys[8], 0, FORGET_MOST - 1, 'WITHSCORES')
+      for i = 1, #oldest, 2 do
+        if stays(oldest[i + 1]) then break end
+        forget(S, oldest[i])
+        left = left - 1
+      end
+      flush(S)
     end
-    flush(S)
   end
   local due = redis.call('ZRANGE', S.keys[7], 0, 0, 'WITHSCORES')[2]
   local lease = redis.call('ZRANGE', S.keys[2], 0, 0, 'WITHSCORES')[2]

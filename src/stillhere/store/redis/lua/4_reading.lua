@@ -75,23 +75,24 @@ end)
 -- timeline: {user} -> event ...
 operations.timeline = reading(function(S, q)
   fetch(S, { q[1] })
-  local rec, fields = S.records[q[1]], {}
-  if not rec or S.kept == 0 or rec[TOLD] == 0 then return {} end
-  for n = math.max(0, rec[TOLD] - S.kept), rec[TOLD] - 1 do fields[#fields + 1] = q[1] .. '\0' .. (n % S.kept) end
-  for first = 1, #fields, 500 do
-    local some = {}
-    for i = first, math.min(first + 499, #fields) do some[#some + 1] = fields[i] end
-    for _, packed in ipairs(redis.call('HMGET', S.keys[12], unpack(some))) do
-      if packed then S.events[#S.events + 1] = packed end
-    end
-  end
+  local rec = S.records[q[1]]
+  if rec and rec[TOLD] and S.kept > 0 then S.events = read_ring(S, q[1], rec[TOLD]) end
   return {}
 end)
 
 -- While a library is loaded, Redis offers the language without its functions: no pairs, no ipairs.
-local names = { 'hello', 'join', 'beat', 'asserted', 'put', 'sweep', 'reap', 'retire', 'notify', 'snapshot', 'room',
-  'rooms', 'record', 'page', 'timeline' }
-for i = 1, #names do
-  local operation = operations[names[i]]
-  redis.register_function('@LIBRARY@_' .. names[i], function(keys, args) return operation(begin(keys, args)) end)
+local function register(names, flags)
+  for i = 1, #names do
+    local operation = operations[names[i]]
+    redis.register_function({
+      function_name = '@LIBRARY@_' .. names[i],
+      callback = function(keys, args) return operation(begin(keys, args)) end,
+      flags = flags,
+    })
+  end
 end
+
+-- A server that is full answers those that write nothing. All others wait together: a sweep that still ran would end
+-- leases which a beat could not renew.
+register({ 'snapshot', 'room', 'rooms', 'record', 'page', 'timeline' }, { 'no-writes' })
+register({ 'hello', 'join', 'beat', 'asserted', 'put', 'sweep', 'reap', 'retire', 'notify' }, {})
