@@ -62,7 +62,9 @@ backend nodes
     # sockets live for hours: whoever has fewest gets the next one
     balance leastconn
     # a node that drains, or has lost its store, answers 503 here and gets no new connection; it keeps those it has
-    option httpchk GET /readyz
+    option httpchk
+    # with a Host, as every request: a node refuses those for names that are not its own (origins.hosts)
+    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost
     http-check expect status 200
     default-server check inter 500ms fall 2 rise 1
 {servers}
@@ -164,18 +166,9 @@ class Cluster:
     def _start(self) -> None:
         redis, haproxy = find("redis-server"), find("haproxy")
         port = free_port()
-        options = [
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--dir",
-            str(self.folder),
-        ]
+        # nothing on disk: the nodes know who is connected, and tell it again to a store that lost it
+        memory_only = ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        options = ["--port", str(port), "--bind", "127.0.0.1", *memory_only]
         self._run("redis", [redis, *options]).await_port(port)
         for number in range(1, self._count + 1):
             name, self.ports[f"n{number}"] = f"n{number}", free_port()
@@ -186,7 +179,23 @@ class Cluster:
         servers = "\n".join(f"    server {name} 127.0.0.1:{port}" for name, port in self.ports.items())
         config = self.folder / "haproxy.cfg"
         config.write_text(BALANCER.format(port=self.port, servers=servers))
-        self._run("haproxy", [haproxy, "-db", "-f", str(config)]).await_port(self.port)
+        balancer = self._run("haproxy", [haproxy, "-db", "-f", str(config)])
+        balancer.await_port(self.port)
+        self._await_ready(balancer)
+
+    def _await_ready(self, balancer: Program) -> None:
+        """Wait until a node answers through the balancer that it is ready."""
+        end = time.monotonic() + START
+        problem = ""
+        while time.monotonic() < end:
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+                    return
+            except OSError as error:
+                problem = str(error)
+            time.sleep(0.2)
+        said = balancer.log.read_text(errors="replace")[-1500:]
+        raise DemoFailed(f"no node is ready behind the balancer: {problem}\n{said}")
 
     def _run(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
         program = Program(name, command, self.folder, env)
@@ -250,15 +259,14 @@ class Cluster:
                 parts.append(f"{name} {'down' if node.ended() else 'silent'}")
                 continue
             service, now = told["service"], told["now"]
-            mark = " draining" if service["draining"] else "" if service["store_reachable"] else " without store"
+            mark = " draining" if service["draining"] else "" if service["storeReachable"] else " without store"
             up += not mark
             parts.append(f"{name} {now['connections']}{mark}")
-            if service["store_reachable"]:
-                present, held = now["users_present"], now["windows_pending"]
+            if service["storeReachable"]:
+                present, held = now["usersPresent"], now["windowsPending"]
         online = "?" if present is None else str(present)
-        return (
-            f"nodes up {up}/{len(self.nodes)} | connections: {', '.join(parts)} | users online {online}, windows {held}"
-        )
+        nodes = f"nodes up {up}/{len(self.nodes)} | connections: {', '.join(parts)}"
+        return f"{nodes} | users online {online}, windows {held}"
 
     def departures(self) -> list[str]:
         """What ended since the last call."""

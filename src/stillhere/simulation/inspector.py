@@ -77,6 +77,9 @@ class Inspector:
         self._swept_at: dict[int, float] = {}
         self._lost_at: dict[str, float] = {}
         self._ended_once: set[str] = set()
+        self._leased: dict[tuple[int, str], float] = {}
+        """When a node last renewed its lease, on the store clock."""
+        self._clock: dict[int, float] = {}
         self._dead: set[tuple[int, str]] = set()
         self._channels: dict[tuple[int, str], int] = {}
         self._unsure: set[str] = set()
@@ -130,6 +133,7 @@ class Inspector:
             return
         for user, record in changed:
             self._whole(desk, user, record)
+        self._clock[desk.number] = told.clock
         self._fence(desk.number, request, incarnation, told, channel)
         self._effects(desk, request, incarnation, told, changed, noted)
         for user, record in changed:
@@ -176,6 +180,7 @@ class Inspector:
                 self.broken("I5", f"{request} of {incarnation} was answered {told.answer} and changed something")
         elif request in ("beat", "join"):
             self.renewed[incarnation] = self.world.clock.now
+            self._leased[desk.number, incarnation.rpartition(".")[0]] = told.clock
         elif request == "put" and isinstance(noted, Before):
             self._merged(desk, incarnation, noted)
         elif request == "reap" and isinstance(noted, Before):
@@ -334,6 +339,12 @@ class Inspector:
             if self.world.partition_of(user) == desk.number:
                 self.promises[user] = [p for p in self.promises[user] if p.told_at < since]
         self._unsure.update(self.world.users)
+        now, lease = desk.ledger.state.clock.value, self.world.settings.cluster.lease
+        for key, at in list(self._leased.items()):
+            if key[0] == desk.number:  # who had a lease has the time of one to tell again
+                held = self._clock[desk.number] - at <= lease
+                self._leased[key] = now if held else now - 2 * lease
+        self._clock[desk.number] = now
         self.registered.clear()
         self._last.pop(desk.number, None)
         self._dead = {key for key in self._dead if key[0] != desk.number}
@@ -365,8 +376,12 @@ class Inspector:
                 break
 
     def _excused(self, wire: Wire) -> bool:
-        """Whether the wire's node was in trouble for so long that its users may have been lost."""
-        return self.world.clock.now < self.world.excused.get(wire.server.number, 0.0)
+        """Whether the wire's node has lost its lease: its users may be lost too, until it has told them again."""
+        node, number = wire.server.node, self.world.partition_of(wire.tab.user)
+        if node is None:
+            return True
+        at = self._leased.get((number, str(node.incarnation)))
+        return at is None or self._clock[number] - at > self.world.settings.cluster.lease
 
     # -- time -------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stillhere.core.words import Cause
 from stillhere.simulation.house import Entry
 from stillhere.simulation.schedule import Fault, FaultKind
 
@@ -46,12 +45,10 @@ class Trouble:
             case FaultKind.PAUSE:
                 if server.up and not server.paused:
                     server.pause(True)
-                    self._excuse(server, fault.seconds)
                     clock.after(fault.seconds, self._resume, server, server.loop)
             case FaultKind.CUT | FaultKind.LONG_CUT:
                 if not server.cut:
                     server.sever(True)
-                    self._excuse(server, fault.seconds)
                     clock.after(fault.seconds, server.sever, False)
             case FaultKind.STARVE:
                 server.starve()
@@ -60,7 +57,6 @@ class Trouble:
             case FaultKind.SLOW:
                 world.note("", "the store becomes slow")
                 world.house.slow = self._rng.uniform(0.1, 1.2)
-                self._excuse_all(fault.seconds)
                 clock.after(fault.seconds, self._quick)
             case FaultKind.RESTART:
                 world.note("", "the store restarts")
@@ -96,20 +92,6 @@ class Trouble:
     def _resume(self, server: Server, loop: object) -> None:
         if server.loop is loop and server.paused:
             server.pause(False)
-
-    def _excuse(self, server: Server, seconds: float) -> None:
-        """Users of a node that was in trouble for too long may be shown offline, until it has told them again."""
-        world = self.world
-        settings = world.settings
-        cluster = settings.cluster
-        bound = cluster.lease - cluster.beat + settings.grace.policy.window(Cause.NODE_LOST) - 4.0
-        if seconds + max(0.0, world.clock.now - world.store_back_at < 30.0) * 10.0 > bound or world.jumped:
-            until = world.clock.now + seconds + 10.0
-            world.excused[server.number] = max(world.excused.get(server.number, 0.0), until)
-
-    def _excuse_all(self, seconds: float) -> None:
-        for server in self.world.servers:
-            self._excuse(server, seconds)
 
     def _deploy(self, number: int) -> None:
         servers = self.world.servers

@@ -79,8 +79,6 @@ class World:
         self.jumped = False
         self.store_back_at = -100.0
         self.store_away_for = 0.0
-        self.excused: dict[int, float] = {}
-        """Until when users of a node may have been lost: it was in trouble for too long."""
         self._alive_at: dict[str, float] = {}
         self.quiet = False
         self.watchers = [self._watcher(number) for number in range(NODES + 1)]
