@@ -45,6 +45,13 @@ def test_a_seed_repeats_itself_whatever_the_order_of_sets() -> None:
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize("seed", [2, 253])
+def test_a_seed_repeats_itself_whatever_ran_before(seed: int) -> None:
+    first, others, again = simulate(seed, trace=True), simulate(seed + 1), simulate(seed, trace=True)
+    assert others.steps != first.steps
+    assert first.story("") == again.story("") and first.steps == again.steps
+
+
 def test_a_schedule_is_not_a_calm_one() -> None:
     plans = [Plan.of(seed) for seed in range(100)]
     kinds = {fault.kind for plan in plans for fault in plan.faults}

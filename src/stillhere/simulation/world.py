@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,7 +14,9 @@ from stillhere.core.clock import ClockLimits
 from stillhere.core.record import Record
 from stillhere.core.words import Cause, UserId
 from stillhere.server.auth import mint
+from stillhere.server.peer import Peer
 from stillhere.server.settings import Settings, load_settings
+from stillhere.server.topics import RoomTopic, UserTopic
 from stillhere.simulation.client import Tab, Wire
 from stillhere.simulation.ending import examine
 from stillhere.simulation.house import START, House
@@ -267,23 +270,42 @@ class _Seeded:
         return self._rng.randrange(bound)
 
 
+def _hash_of_peer(peer: Peer) -> int:
+    return zlib.crc32(peer.claim.encode())
+
+
+def _hash_of_user(topic: UserTopic) -> int:
+    return zlib.crc32(topic.user.encode())
+
+
+def _hash_of_room(topic: RoomTopic) -> int:
+    return zlib.crc32(topic.name)
+
+
 @contextmanager
 def _repeatable(seed: int) -> Iterator[None]:
-    """Ids come from the seed, and nothing is logged."""
+    """Ids come from the seed, sets have the same order each time, and nothing is logged."""
     seeded = _Seeded(seed)
     names = ("token_hex", "token_urlsafe", "randbits", "randbelow")
-    former = [(name, getattr(secrets, name)) for name in names]
+    changes: list[tuple[object, str, object]] = [(secrets, name, getattr(seeded, name)) for name in names]
+    # by default the hash of an object is its address, which decides in which order a set of them is gone through
+    changes += [
+        (Peer, "__hash__", _hash_of_peer),
+        (UserTopic, "__hash__", _hash_of_user),
+        (RoomTopic, "__hash__", _hash_of_room),
+    ]
+    former = [(of, name, getattr(of, name)) for of, name, _ in changes]
     logger = logging.getLogger("stillhere")
     level = logger.level
     try:
         logger.setLevel(logging.CRITICAL + 1)
-        for name in names:
-            setattr(secrets, name, getattr(seeded, name))
+        for of, name, value in changes:
+            setattr(of, name, value)
         yield
     finally:
         logger.setLevel(level)
-        for name, value in former:
-            setattr(secrets, name, value)
+        for of, name, value in former:
+            setattr(of, name, value)
 
 
 def simulate(
@@ -295,7 +317,7 @@ def simulate(
     make_store: MakeStore = cluster_store,
     script: Callable[[World], None] | None = None,
 ) -> Report:
-    """Run one schedule.
+    """Run one schedule; not in a process in which a real node runs: it replaces what the whole process draws ids from.
 
     Args:
         seed: decides everything.

@@ -238,9 +238,20 @@ class RedisLine:
 
     async def timeline(self, user: UserId, after: float, before: float, limit: int) -> ToldTimeline:
         told, events, _ = await self._call("timeline", [user])
-        entries = [event for event in _events(events) if after < event.at < before]
+        entries = [event for event in _readable(events) if after < event.at < before]
         return ToldTimeline(entries=entries[:limit], **told)
 
 
 def _events(packed: Sequence[bytes]) -> list[Event]:
     return [codec.decode_event(event) for event in packed]
+
+
+def _readable(packed: Sequence[bytes]) -> list[Event]:
+    """Of what was stored for long: another program may have written there."""
+    found = []
+    for event in packed:
+        try:
+            found.append(codec.decode_event(event))
+        except (ValueError, TypeError, LookupError, msgspec.MsgspecError):
+            continue
+    return found

@@ -1,6 +1,7 @@
 -- The rules of stillhere.core.ledger, as a function library: one partition, every operation atomic.
 --
 -- KEYS  1 meta HASH      e epoch, s place of the log, run, v store clock, t time seen, h hold until, r recover until, w wiped,
+--                       away: departures so far,
 --                       strange: records of others that were passed over, stamp: schema and number of partitions
 --       2 lease ZSET     incarnation -> deadline on the store clock
 --       3 nodes HASH     incarnation -> {channel, heard, process, about}
@@ -8,7 +9,7 @@
 --       5 await SET      "a"..process awaited in a recovery, "s"..process that has told all it carries
 --       6 users HASH     user -> record
 --       7 due ZSET       user -> earliest deadline of a window
---       8 away ZSET      user who is offline and known -> since when
+--       8 away ZSET      user who is offline and known -> a number that grows with each departure
 --       9 rooms ZSET     room.."\0"..user, all at score 0
 --      10 names ZSET     room that has members, all at score 0
 --      11 log STREAM     <epoch>-<place>: transitions and notices
@@ -85,7 +86,7 @@ end
 -- One request: what it reads once and writes once.
 local function begin(keys, args)
   local l = cmsgpack.unpack(args[1])
-  local m = redis.call('HMGET', keys[1], 'e', 's', 'run', 'v', 't', 'h', 'r', 'w', 'strange')
+  local m = redis.call('HMGET', keys[1], 'e', 's', 'run', 'v', 't', 'h', 'r', 'w', 'strange', 'away')
   local now = l[1]
   if now == 0 then
     local time = redis.call('TIME')
@@ -97,7 +98,7 @@ local function begin(keys, args)
     remember = l[8], known = l[9], kept = l[10], log_kept = l[11],
     epoch = tonumber(m[1] or 0), seq = tonumber(m[2] or 0), run = m[3] or '', v = tonumber(m[4] or 0),
     seen = m[5] and tonumber(m[5]) or false, h = tonumber(m[6] or 0), r = tonumber(m[7] or 0), wiped = m[8] == '1',
-    strange = tonumber(m[9] or 0), events = {}, inherited = {}, ticked = false,
+    strange = tonumber(m[9] or 0), departures = tonumber(m[10] or 0), events = {}, inherited = {}, ticked = false,
     -- by user: the record, whether it is to be written, its deadline and whether it is away as stored, news for its
     -- timeline, whether the incarnation of the request holds it
     records = {}, touched = {}, order = {}, due = {}, away = {}, rings = {}, held = {},
@@ -123,7 +124,7 @@ local function on_hold(S) return S.v < held_until(S) end
 
 local function write_meta(S)
   redis.call('HSET', S.keys[1], 'e', text(S.epoch), 's', text(S.seq), 'run', S.run, 'v', text(S.v), 't', text(S.seen),
-    'h', text(S.h), 'r', text(S.r), 'w', S.wiped and '1' or '0', 'strange', S.strange)
+    'h', text(S.h), 'r', text(S.r), 'w', S.wiped and '1' or '0', 'strange', S.strange, 'away', S.departures)
 end
 
 local PHASES = { [OFF] = true, [ON] = true, [HELD] = true }
@@ -265,7 +266,8 @@ local function flush(S)
       if due then redis.call('ZADD', S.keys[7], due, user) else redis.call('ZREM', S.keys[7], user) end
     end
     if away and S.away[user] ~= 'there' then
-      redis.call('ZADD', S.keys[8], 'NX', rec[OFFLINE_AT], user)
+      S.departures = S.departures + 1
+      redis.call('ZADD', S.keys[8], 'NX', S.departures, user)
     elseif not away and S.away[user] then
       redis.call('ZREM', S.keys[8], user)
     end

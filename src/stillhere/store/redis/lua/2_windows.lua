@@ -234,6 +234,14 @@ local function meta_of(counting)
   return flat
 end
 
+local function in_no_room(rec) -- the plain case, without lists
+  for _, h in ipairs(rec[HOLDS]) do if h[H_CONNECTION][ROOMS] then return false end end
+  for _, share in ipairs(rec[SHARES]) do
+    for _, c in ipairs(share[3]) do if c[ROOMS] then return false end end
+  end
+  return true
+end
+
 -- Rooms in order, each with its connections: {room, {connection, meta}, {connection, meta} ...}
 local function rooms_of(rec)
   local there = {}
@@ -280,8 +288,9 @@ end
 
 local function publish_rooms(S, user, rec, cause, again)
   local status, info = rec[SHOWN_AS][STATUS], rec[SHOWN_AS][S_INFO]
-  local there = status == 'f' and {} or rooms_of(rec)
   local members = rec[MEMBERS] -- a list of {room, member}
+  if #members == 0 and (status == 'f' or in_no_room(rec)) then return end
+  local there = status == 'f' and {} or rooms_of(rec)
   if #there == 0 and status ~= 'f' and #members > 0 and #counted(rec) == 0 then return end
   local staying = {}
   for _, entry in ipairs(members) do

@@ -19,6 +19,7 @@ local function inherit(S, user, rec, before, c, left)
   if c[READY] == 'C' or (c[AVAILABILITY] and c[META]) then return c end
   local arrived, old = not was_active(before, c), nil
   if arrived then
+    if #rec[SHARES] == 0 and #rec[HOLDS] == 0 and #left == 0 then return c end
     local function better(o) if not old or opened_before(old, o) then old = o end end
     for _, pair in ipairs(connections(rec)) do
       if active(pair[2]) and pair[2][TAB] == c[TAB] then better(pair[2]) end
@@ -88,6 +89,7 @@ local function take_over(rec, incarnation, list, endings)
 end
 
 local function supersede(S, user, rec, incarnation, c)
+  if #rec[SHARES] < 2 then return end
   for _, pair in ipairs(connections(rec)) do
     local old = pair[2]
     if pair[1] ~= incarnation and old[TAB] == c[TAB] and active(old)
@@ -262,14 +264,25 @@ local function retire(S, incarnation, cause)
   end
 end
 
-local function forget(S, user)
-  fetch(S, { user })
-  local rec = S.records[user]
-  S.away[user] = 'unsure' -- who is there and not away leaves
-  touch(S, user)
-  if rec and not departed(rec) then return end
-  if rec then drop_ring(S, user, rec) end
-  S.records[user] = false
+-- Drop users who have been offline for long, or for whom there is no room: who departed first is the first to go, also
+-- when the server's clock went back meanwhile.
+local function forget(S)
+  local left = redis.call('ZCARD', S.keys[8])
+  for _, last in ipairs({ 0, FORGET_MOST - 2 }) do -- most sweeps have nothing to forget: they look at one
+    local users = redis.call('ZRANGE', S.keys[8], 0, last)
+    fetch(S, users)
+    for _, user in ipairs(users) do
+      local rec = S.records[user]
+      local there = rec and departed(rec)
+      if there and left <= S.known and S.now - rec[OFFLINE_AT] < S.remember then return end
+      left = left - 1
+      if there then drop_ring(S, user, rec) end
+      if there or not rec then S.records[user] = false end
+      S.away[user] = 'unsure' -- who is in the list and not away leaves it
+      touch(S, user)
+    end
+    flush(S)
+  end
 end
 
 -- sweep: {limit} -> {dead, due}. R4, R7: the one place where a window ends by itself.
@@ -304,18 +317,7 @@ function operations.sweep(S)
       end
     end
     flush(S)
-    local left = redis.call('ZCARD', S.keys[8])
-    local function stays(at) return left <= S.known and S.now - tonumber(at) < S.remember end
-    local oldest = redis.call('ZRANGE', S.keys[8], 0, 0, 'WITHSCORES')
-    if #oldest > 0 and not stays(oldest[2]) then
-      oldest = redis.call('ZRANGE', S.keys[8], 0, FORGET_MOST - 1, 'WITHSCORES')
-      for i = 1, #oldest, 2 do
-        if stays(oldest[i + 1]) then break end
-        forget(S, oldest[i])
-        left = left - 1
-      end
-      flush(S)
-    end
+    forget(S)
   end
   local due = redis.call('ZRANGE', S.keys[7], 0, 0, 'WITHSCORES')[2]
   local lease = redis.call('ZRANGE', S.keys[2], 0, 0, 'WITHSCORES')[2]
