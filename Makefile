@@ -66,6 +66,11 @@ bench: $(DEV) ## measure memory and CPU per connection beside ws (QUICK=1, PEERS
 	@scripts/need.sh node
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(PEERS),--peers "$(PEERS)") $(if $(PHASES),--phases "$(PHASES)") $(BENCH_ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: $(DEV) ## measure the Redis store beside a bare INCR loop (BENCH_ARGS=--quick)
+	@scripts/need.sh bench-cluster
+	@$(BIN)/python -m bench.cluster $(BENCH_ARGS)
+
 .PHONY: cluster-demo
 cluster-demo: $(SERVER) $(PAGES) ## three nodes on one Redis behind HAProxy, to kill one and watch (PORT=…)
 	@scripts/need.sh cluster-demo

@@ -1,0 +1,1 @@
+"""What the shared store costs, measured on a Redis of its own: ``python -m bench.cluster``; see docs/scaling.md."""
