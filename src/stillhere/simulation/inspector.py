@@ -77,6 +77,8 @@ class Inspector:
         self._swept_at: dict[int, float] = {}
         self._lost_at: dict[str, float] = {}
         self._ended_once: set[str] = set()
+        self._reaped_ids: set[str] = set()
+        """Connections whose node was declared dead, and that were not told again yet."""
         self._leased: dict[tuple[int, str], float] = {}
         """When a node last renewed its lease, on the store clock."""
         self._clock: dict[int, float] = {}
@@ -206,6 +208,7 @@ class Inspector:
                 self._ended(told.user, ending, now, present)
             for c in active:
                 self.registered[c.id] = incarnation
+                self._reaped_ids.discard(c.id)
 
     def _ended(self, user: str, ending: Ending, now: float, present: bool) -> None:
         since = now - ending.ago
@@ -243,6 +246,7 @@ class Inspector:
             for id, session, tab in connections:
                 if self.registered.get(id) == incarnation:
                     del self.registered[id]
+                    self._reaped_ids.add(id)
                 if id in self._ended_once or id in elsewhere:
                     continue  # its window was stamped when its end was told, or a newer incarnation has it
                 window = min(policy.window(Cause.NODE_LOST), policy.window(Cause.NODE_DRAIN))
@@ -378,7 +382,8 @@ class Inspector:
     def _excused(self, wire: Wire) -> bool:
         """Whether the wire's node has lost its lease: its users may be lost too, until it has told them again."""
         node, number = wire.server.node, self.world.partition_of(wire.tab.user)
-        if node is None:
+        connection = wire.endpoint.connection
+        if node is None or connection is None or connection.id in self._reaped_ids:
             return True
         at = self._leased.get((number, str(node.incarnation)))
         return at is None or self._clock[number] - at > self.world.settings.cluster.lease

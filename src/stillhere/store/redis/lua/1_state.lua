@@ -1,7 +1,7 @@
 -- The rules of stillhere.core.ledger, as a function library: one partition, every operation atomic.
 --
--- KEYS  1 meta HASH      e epoch, s place of the log, run, v store clock, t time seen, h hold until, r recover until, w wiped,
---                       away: departures so far,
+-- KEYS  1 meta HASH      e epoch, s place of the log, run, v store clock, t time seen, h hold until, r recover until,
+--                       w wiped, away: departures so far,
 --                       strange: records of others that were passed over, stamp: schema and number of partitions
 --       2 lease ZSET     incarnation -> deadline on the store clock
 --       3 nodes HASH     incarnation -> {channel, heard, process, about}

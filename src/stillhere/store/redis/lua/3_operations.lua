@@ -213,7 +213,8 @@ function operations.beat(S)
   end
   local known = redis.call('HLEN', S.keys[6])
   return finish(S, 'OK', { redis.call('SCARD', S.keys[13]), leases,
-    { known, known - redis.call('ZCARD', S.keys[8]), redis.call('ZCARD', S.keys[7]), redis.call('ZCARD', S.keys[10]) } })
+    { known, known - redis.call('ZCARD', S.keys[8]), redis.call('ZCARD', S.keys[7]),
+      redis.call('ZCARD', S.keys[10]) } })
 end
 
 -- asserted: {incarnation, channel}. The recovery of a store that kept its data ends when all have told what they carry.
