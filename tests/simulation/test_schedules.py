@@ -12,7 +12,7 @@ from stillhere.core.words import Cause
 from stillhere.server.settings import load_settings
 from stillhere.simulation import Plan, simulate
 from stillhere.simulation.command import main, seeds_of
-from stillhere.simulation.world import SECRET
+from stillhere.simulation.world import World
 
 CHUNK = 25
 SEEDS = seeds_of(os.environ.get("STILLHERE_SEEDS", "0-299"))
@@ -60,11 +60,14 @@ def test_a_schedule_is_not_a_calm_one() -> None:
     assert report.requests > 500 and report.transitions > 10 and report.frames > 50
 
 
-def test_users_may_try_settings_of_their_own() -> None:
-    flags = {"auth.secret": SECRET, "server.node": "n0", "grace.abnormal": 2000}
-    report = simulate(3, load_settings(None, {}, flags))
+def test_users_may_try_settings_of_their_own_on_every_node() -> None:
+    flags = {"auth.secret": "x" * 40, "server.node": "mine", "grace.abnormal": 2000}
+    worlds: list[World] = []
+    report = simulate(3, load_settings(None, {}, flags), script=worlds.append)
     assert report.ok, report.violations
-    assert load_settings(None, {}, flags).grace.policy.window(Cause.ABNORMAL) == 2.0
+    servers = worlds[0].servers
+    assert [server.settings.server.node for server in servers] == ["n0", "n1", "n2"]
+    assert {server.settings.grace.policy.window(Cause.ABNORMAL) for server in servers} == {2.0}
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("17", [17]), ("0-3", [0, 1, 2, 3]), ("1,5,8-9", [1, 5, 8, 9])])

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
+import msgspec
+
 from stillhere.core.clock import ClockLimits
 from stillhere.core.record import Record
 from stillhere.core.words import Cause, UserId
 from stillhere.server.auth import mint
 from stillhere.server.peer import Peer
+from stillhere.server.secrets import Secret
 from stillhere.server.settings import Settings, load_settings
 from stillhere.server.topics import RoomTopic, UserTopic
 from stillhere.simulation.client import Tab, Wire
@@ -229,7 +232,10 @@ class World:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _settings_of(self, number: int) -> Settings:
-        return self.settings if number == 0 else _settings(f"n{number}", self.plan.profile)
+        """The same for all nodes, but for their names."""
+        server = msgspec.structs.replace(self.settings.server, node=f"n{number}")
+        auth = msgspec.structs.replace(self.settings.auth, secret=Secret(SECRET), audience=None, issuer=None)
+        return msgspec.structs.replace(self.settings, server=server, auth=auth)
 
     def _watcher(self, number: int) -> Tab:
         """One per node, and one that reads slowly."""
