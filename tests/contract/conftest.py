@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.contract.redis_servers import running, servers
 from tests.contract.stand import STORES, Clock, Kept, Make, Stand, make_sqlite
 
 Open = Callable[..., Awaitable[Stand]]
@@ -42,3 +43,13 @@ async def small(make: Make, tmp_path: Path, clock: Clock) -> AsyncIterator[Stand
 async def file(tmp_path: Path, clock: Clock) -> Stand:
     """A sqlite store; the test ends it."""
     return await Stand(make_sqlite, tmp_path, clock, Kept()).start()
+
+
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A real server of each kind, empty; Valkey where it is installed."""
+    program = servers().get(request.param)
+    if program is None:
+        pytest.skip(f"there is no {request.param} server on this machine")
+    with running(program) as number:
+        yield number

@@ -6,11 +6,9 @@ import asyncio
 import os
 import random
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import pytest
 
 from stillhere.core.clock import ClockLimits
 from stillhere.core.events import Event, Notice, NoticeKind, Transition
@@ -32,7 +30,7 @@ from stillhere.store.cluster.line import Told
 from stillhere.store.redis import codec
 from stillhere.store.redis.library import LIBRARY
 from stillhere.store.redis.line import LineOptions, RedisLine, keys_of
-from tests.contract.redis_servers import PlainCaller, running, servers
+from tests.contract.redis_servers import PlainCaller
 
 OPERATIONS = int(os.environ.get("STILLHERE_DIFFERENTIAL_OPS", "3000"))
 """Per kind of server. A full run takes 50,000."""
@@ -66,15 +64,6 @@ _WEIGHTS = {
     "wipe": 0.3,
 }
 _ENDS = [cause for cause in Cause if cause is not Cause.NODE_LOST]
-
-
-@pytest.fixture(scope="module", params=["redis", "valkey"])
-def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    program = servers().get(request.param)
-    if program is None:
-        pytest.skip(f"there is no {request.param} server on this machine")
-    with running(program) as number:
-        yield number
 
 
 class Node:

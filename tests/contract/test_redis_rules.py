@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ from stillhere.store.contract import StoreRefused
 from stillhere.store.redis import codec
 from stillhere.store.redis.library import LIBRARY
 from stillhere.store.redis.line import LineOptions, RedisLine, keys_of
-from tests.contract.redis_servers import PlainCaller, running, servers
+from tests.contract.redis_servers import PlainCaller
 
 N1, N2 = Incarnation("n1.1"), Incarnation("n2.1")
 ANN = UserId("ann")
@@ -43,15 +43,6 @@ LIMITS = Limits(
     remember=60.0, watchers_outlive=True, clock=ClockLimits(gap_limit=3.0, gap_hold=6.0, recovery_hold=20.0)
 )
 META, LEASES, NODES, _, _, USERS, DUE, AWAY, ROOMS, NAMES, LOG, TIMELINES, _ = keys_of(0)
-
-
-@pytest.fixture(scope="module", params=["redis", "valkey"])
-def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    program = servers().get(request.param)
-    if program is None:
-        pytest.skip(f"there is no {request.param} server on this machine")
-    with running(program) as number:
-        yield number
 
 
 class Stand:

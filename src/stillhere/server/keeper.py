@@ -76,8 +76,6 @@ class Keeper:
         """Why the store cannot be used at the moment."""
         self.acknowledged_at: dict[int, Cursor] = {}
         """Of each partition, a place of the log that includes all that was acknowledged."""
-        self.reachable_at = monotonic()
-        """When the store last answered."""
         self._waiting: list[tuple[UserId, int, Callable[[], None]]] = []
         self._puts = 0
         self._handle: asyncio.Handle | None = None
@@ -132,7 +130,6 @@ class Keeper:
                 if not (self._roster.changed or self._puts):
                     await self._store.settled()
                 self.error = None
-                self.reachable_at = self._monotonic()
             except StoreError as error:
                 self._trouble(error)
                 await self._come_back(error)
