@@ -30,6 +30,9 @@ FOLD = 0.02
 CALM = 64
 """A flush of at most so many frames leaves the node calm."""
 
+RECOVERY_POLL = 0.5
+"""Seconds between two looks at what a store that is being told who is there did not know yet."""
+
 _LOG = logging.getLogger("stillhere.hub")
 
 Answer = Callable[[bool], None]
@@ -46,7 +49,8 @@ class Hub:
         self.users: dict[UserId, UserTopic] = {}
         self.rooms: dict[RoomName, RoomTopic] = {}
         self.cursors = [Cursor(0, 0)] * store.partitions
-        self._recovering = False
+        self._unsure: dict[Topic, None] = {}
+        self._look_again: asyncio.TimerHandle | None = None
         self.on_notice: Callable[[Notice], None] = lambda notice: None
         """Told of what nodes have to hear of each other."""
         self._dirty: dict[Topic, None] = {}
@@ -85,8 +89,6 @@ class Hub:
                     await self._read()
                 if self._wanted or self._waiting:
                     await self._load()
-                if self._recovering:
-                    asyncio.get_running_loop().call_later(0.5, self._wake.set)
                 self.reachable = True
             except StoreError as error:
                 self._metrics.store_errors.inc()
@@ -242,12 +244,17 @@ class Hub:
         except StoreError:
             self._wanted.update(wanted)
             raise
-        self._recovering = bool(unsure)
         self._answer(True, unsure)
-        self._wanted.update(dict.fromkeys(topic for topic in unsure if self._followed(topic)))
+        self._unsure.update(unsure)
+        if self._unsure and self._look_again is None:
+            self._look_again = asyncio.get_running_loop().call_later(RECOVERY_POLL, self._load_unsure)
 
-    def _followed(self, topic: Topic) -> bool:
-        return bool(topic.followers or topic.pins)
+    def _load_unsure(self) -> None:
+        """The store may know by now: one look-up for all, however much news there is meanwhile."""
+        self._look_again = None
+        unsure, self._unsure = self._unsure, {}
+        self._wanted.update(dict.fromkeys(topic for topic in unsure if topic.followers or topic.pins))
+        self._wake.set()
 
     def _take(self, topic: Topic, changed: bool) -> None:
         topic.loaded = True

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhere.core.words import RoomName
+from stillhere.core.words import RoomName, UserId
+from stillhere.store.contract import Snapshot
 from tests.unit.server.world import Client, View, World, live, lived
 
 STEPS = st.lists(
@@ -291,3 +294,26 @@ async def test_an_answer_waits_for_all_it_asked_for_while_others_are_answered(wo
     assert [len(frame["users"]) for frame in bob.take()] == [1]
     (answer,) = eve.take()
     assert answer["complete"] and [user["status"] for user in answer["users"]] == ["offline", "offline"]
+
+
+@lived()
+async def test_a_recovering_store_is_asked_twice_a_second_however_much_news_there_is(world: World) -> None:
+    bob = await world.connect("bob")
+    asked: list[list[UserId]] = []
+    snapshot = world.store.snapshot
+
+    async def unsure(users: Sequence[UserId]) -> Snapshot:
+        asked.append(list(users))
+        return msgspec.structs.replace(await snapshot(users), unknown=frozenset(users))
+
+    world.store.snapshot = unsure  # type: ignore[method-assign]
+    bob.say("watch", id=1, users=["alice"])
+    await world.pass_time(0.1)
+    assert bob.of("snapshot")[-1]["users"][0]["status"] == "unknown"
+    for _ in range(40):
+        world.node.hub._on_news()
+        await world.pass_time(0.05)
+    assert 3 <= len(asked) <= 6
+    world.store.snapshot = snapshot  # type: ignore[method-assign]
+    await world.pass_time(1)
+    assert bob.of("presence")[-1]["changes"][0]["status"] == "offline"

@@ -77,15 +77,15 @@ class Partition:
         Raises:
             StoreUnavailable: then the last one is as lost as before; what has to be told again is marked already.
         """
-        if not self._announced:
-            return
-        if self.incarnation:
-            self.former.append(self.incarnation)
-        self._times += 1
-        self.incarnation = new = Incarnation(f"{self.process}.{self._times}")
-        self._told.clear()
-        self._owes_assertion = True
-        async with self._lock:
+        async with self._lock:  # the keeper may come from a put and from a beat at once
+            if not self._announced:
+                return
+            if self.incarnation:
+                self.former.append(self.incarnation)
+            self._times += 1
+            self.incarnation = new = Incarnation(f"{self.process}.{self._times}")
+            self._told.clear()
+            self._owes_assertion = True
             line = await self._speak()
             told = await self._run(line.join(new, self._channel, self.lease, self.process, about))
             if told.answer is not Answer.OK:

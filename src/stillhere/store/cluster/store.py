@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stillhere.core.events import Event, NoticeKind
 from stillhere.core.grace import GracePolicy
-from stillhere.core.record import ConnectionSummary, Contribution, Record, ShownMember
+from stillhere.core.record import ConnectionSummary, Contribution, Record, Shown, ShownMember
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
 from stillhere.store.cluster.follow import LogFollower
 from stillhere.store.cluster.line import Engine, Told
@@ -233,8 +233,8 @@ class ClusterStore:
         parts: dict[int, list[UserId]] = {}
         for user in users:
             parts.setdefault(self.partition_of(user), []).append(user)
-        found = Snapshot({}, {})
-        cursors, shown = dict(found.cursors), found.users
+        cursors: dict[int, Cursor] = {}
+        shown: dict[UserId, Shown] = {}
         doubtful: set[UserId] = set()
         unknown: set[UserId] = set()
         for number, theirs in parts.items():
@@ -271,7 +271,7 @@ class ClusterStore:
             told = await part.ask(lambda line: line.rooms(after, limit))
             for name, count in told.rooms:
                 counts[name] = counts.get(name, 0) + count
-        # every partition told its first names: beyond the smallest end of them, counts may be incomplete
+        # each partition told its first names, so the first of all are among them, and counted whole
         return sorted(counts.items())[:limit]
 
     async def page(self, after: str, limit: int, prefix: str, status: Status | None) -> Page:
