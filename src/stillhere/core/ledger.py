@@ -193,9 +193,9 @@ class Ledger(Leases):
         self._departed = OrderedDict((user, at) for at, user in sorted(departed))
 
     def doubtful(self, user: UserId) -> bool:
-        """Whether a user is only held, by a window of an epoch that was lost: watchers may know that it ran out."""
+        """Whether a user is there only as an epoch left it that was lost: watchers may know of an end that was lost."""
         record = self.records.get(user)
-        return record is not None and record.phase is Phase.HELD and record.epoch != self.state.epoch
+        return record is not None and record.phase is not Phase.OFFLINE and record.epoch != self.state.epoch
 
     def shown(self, user: UserId) -> Shown:
         """What a watcher is shown of a user; changes nothing."""
@@ -216,7 +216,10 @@ class Ledger(Leases):
         before = {c.id: c for c in record.carried_by(incarnation)}
         for leave in told.leaves:
             forget_room(record, leave)
-        present = record.phase is not Phase.OFFLINE or any(c.ready.active for c in told.connections)
+        opened = any(c.ready.active for c in told.connections)
+        present = opened or record.phase is not Phase.OFFLINE
+        # what it was told before, a store may have forgotten that lost its last writes: watchers have not
+        forgotten = not present and self.limits.watchers_outlive and self.state.clock.recovering
         left = Left()
         cause: str | None = None
         for ending in told.endings:
@@ -225,7 +228,8 @@ class Ledger(Leases):
             carried = was is not None and was.ready.active
             if ending.last is not None:
                 was = self._inherit(record, before, ending.last, left)
-            cause = end_connection(record, ending, was, since, self.state.clock, present=present, carried=carried)
+            there = present or (forgotten and ending.window > ending.ago)
+            cause = end_connection(record, ending, was, since, self.state.clock, present=there, carried=carried)
             left.end(ending, was, since)
             rest = tuple(c for c in record.carried_by(incarnation) if c.id != ending.connection)
             record.shares[incarnation] = Share(told.revision, rest)
@@ -238,12 +242,16 @@ class Ledger(Leases):
             record.shares.pop(incarnation, None)
             if (held := self.holders.get(incarnation)) is not None:
                 held.discard(record.user)
-        if len(record.shares) > 1:
+        if len(record.shares) > (incarnation in record.shares):
             _take_over(record, incarnation, {c.id for c in connections} | {e.connection for e in told.endings})
+        if forgotten and record.holds:
+            record.phase, cause = Phase.HELD, "connection_open"
         for c in arrived:
             self._supersede(record, incarnation, c, now)
             self._report(note_return(record, c, now, self.limits.false_offline_horizon))
         self._settle(record, now, cause or ("connection_open" if arrived else None))
+        if opened and self.limits.watchers_outlive:
+            record.epoch = self.state.epoch
 
     def _inherit(
         self, record: Record, before: dict[ConnectionId, ConnectionSummary], c: ConnectionSummary, left: Left

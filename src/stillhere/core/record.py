@@ -94,11 +94,13 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
     window: float
     deadline: float
     """On the store clock."""
+    latest: float = 0.0
+    """When a later connection of the tab ended whose own window was shorter, on the store clock; 0 for none."""
 
     @property
     def ended(self) -> float:
-        """When the connection ended, on the store clock."""
-        return self.deadline - self.window
+        """When the last connection of the tab ended, on the store clock."""
+        return max(self.latest, self.deadline - self.window)
 
 
 class Grace(msgspec.Struct, frozen=True, array_like=True):
@@ -133,9 +135,13 @@ class Departure(msgspec.Struct, frozen=True, array_like=True):
     clock: float
     """The same instant on the store clock. Jumps fool the one, outages the other: what is covered is before both."""
 
-    def speaks_for(self, session: SessionId, tab: TabId) -> bool:
-        """Whether a connection of this session or tab may be covered."""
-        return self.everything or session == self.session or tab == self.tab
+    def speaks_for(self, session: SessionId, tab: TabId, cause: Cause) -> bool:
+        """Whether a connection of this session or tab may be covered, that ended with this cause.
+
+        Not another tab whose node was lost: nobody closed that one, and it may be open on a node that is cut off.
+        """
+        mine = session == self.session and cause is not Cause.NODE_LOST
+        return self.everything or tab == self.tab or mine
 
     def covers(self, ending: Ending, since: float, clock: float) -> bool:
         """Whether an end came before it, told late: such an end leaves no window.
@@ -145,7 +151,8 @@ class Departure(msgspec.Struct, frozen=True, array_like=True):
             since: when the connection ended, Unix time.
             clock: the same, on the store clock.
         """
-        return since <= self.at and clock < self.clock and self.speaks_for(ending.session, ending.tab)
+        speaks = self.speaks_for(ending.session, ending.tab, ending.cause)
+        return speaks and since <= self.at and clock < self.clock
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True):
@@ -215,7 +222,7 @@ class Record(msgspec.Struct, array_like=True):
     departures: tuple[Departure, ...] = ()
     """The latest goodbyes."""
     epoch: int = 0
-    """In which epoch something was last published of the user."""
+    """In which epoch something was last published of the user, or a node last told of an active connection."""
 
     def connections(self) -> list[tuple[Incarnation, ConnectionSummary]]:
         """Every connection, oldest first, with the incarnation that carries it."""

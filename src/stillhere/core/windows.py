@@ -88,25 +88,27 @@ def end_connection(
     cause = ending.cause
     pending = record.holds.get(ending.tab)
     again = pending is not None and pending.connection.id == ending.connection and not carried
-    if pending is not None and again and cause not in FINAL_CAUSES:
+    if pending is not None and again and cause not in FINAL_CAUSES and not _news(pending, cause):
         # told again: its window was stamped when it was told first; only its rooms are as they are told
         _hold(record, pending if was is None else msgspec.structs.replace(pending, connection=was))
         return cause
     if cause in _DEPARTURES:
-        _depart(record, ending, since, clock.value)
+        _depart(record, ending, since, clock)
     if cause is not Cause.SUPERSEDED and was is not None:
         record.last_seen_at = max(record.last_seen_at or 0.0, since)
-    if cause in FINAL_CAUSES:
-        return cause
     ended = clock.value - ending.ago
-    if any(departure.covers(ending, since, ended) for departure in record.departures):
-        return cause  # another node has told the goodbye that came after it
+    # of an end before a goodbye another node may tell after it
+    covered = cause in FINAL_CAUSES or any(d.covers(ending, since, ended) for d in record.departures)
+    if covered:
+        # nobody goes while nothing expires, either: a node may not have told yet of another connection that is open
+        if clock.on_hold and present and was is not None and (cause is not Cause.SUPERSEDED or pending is None):
+            _hold(record, Hold(was, cause, since, 0.0, ended))
+        return cause
     gone = Gone(ending.tab, ending.session, cause, since, ending.window)
     record.gone = (*[g for g in record.gone if g.tab != ending.tab][-_GONE_MAX + 1 :], gone)
     deadline = clock.value + ending.window - ending.ago
     # while nothing expires, nobody is judged by news that arrives in any order: the window is kept though it is past
-    open_still = deadline > clock.value or (clock.on_hold and ending.window > 0)
-    if open_still and present and was is not None:
+    if (deadline > clock.value or clock.on_hold) and present and was is not None:
         _hold(record, Hold(was, cause, since, ending.window, deadline))
     return cause
 
@@ -138,25 +140,36 @@ class Left:
         return old if c.opened_at < until else None
 
 
-def _depart(record: Record, ending: Ending, since: float, clock: float) -> None:
+def _news(pending: Hold, cause: Cause) -> bool:
+    """What a node that was taken for lost tells itself, later, of an end."""
+    return pending.cause is Cause.NODE_LOST and cause is not Cause.NODE_LOST
+
+
+def _depart(record: Record, ending: Ending, since: float, clock: StoreClock) -> None:
     """A departure ends the windows that its session and its tab left open; a kick or a revocation ends them all.
 
-    Not those left open since: the news of a departure may come late, and more than once.
+    Not those left open since: the news of a departure may come late, and more than once. While nothing expires they end
+    with the hold.
     """
 
-    ended = clock - ending.ago
+    ended = clock.value - ending.ago
     departure = Departure(ending.session, ending.tab, ending.cause is not Cause.BYE, since, ended)
-    mine = departure.speaks_for
     record.departures = (*record.departures, departure)[-_DEPARTURES_MAX:]
-    record.holds = {t: h for t, h in record.holds.items() if not (h.ended <= ended and mine(h.connection.session, t))}
-    record.gone = tuple(g for g in record.gone if not (g.ended_at <= since and mine(g.session, g.tab)))
+    for tab, hold in list(record.holds.items()):
+        if hold.ended <= ended and departure.speaks_for(hold.connection.session, tab, hold.cause):
+            if clock.on_hold:
+                record.holds[tab] = Hold(hold.connection, ending.cause, hold.since, 0.0, ended)
+            else:
+                del record.holds[tab]
+    mine = departure.speaks_for
+    record.gone = tuple(g for g in record.gone if not (g.ended_at <= since and mine(g.session, g.tab, g.cause)))
 
 
 def _hold(record: Record, hold: Hold) -> None:
     """Of two windows of a tab the longer one stays, for the newer connection and the rooms of both.
 
     The rooms come back one message later than the connection: a page that is reloaded twice in a row ends a connection
-    that had not joined anything yet.
+    that had not joined anything yet. A departure ends the window if it came after the newer of the two ends.
     """
     tab = hold.connection.tab
     pending = record.holds.get(tab)
@@ -166,7 +179,7 @@ def _hold(record: Record, hold: Hold) -> None:
             rooms = {**pending.connection.rooms, **(connection.rooms or {})}
             connection = msgspec.structs.replace(connection, rooms=rooms)
         longer = pending if pending.deadline > hold.deadline else hold
-        hold = msgspec.structs.replace(longer, connection=connection)
+        hold = msgspec.structs.replace(longer, connection=connection, latest=max(pending.ended, hold.ended))
     record.holds[tab] = hold
     if len(record.holds) > _HOLDS_MAX:
         del record.holds[min(record.holds, key=lambda t: record.holds[t].deadline)]

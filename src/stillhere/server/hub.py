@@ -226,7 +226,8 @@ class Hub:
                     if user in snapshot.unknown:
                         unsure[followed] = None  # what was shown stays, until the store knows
                     elif user in snapshot.doubtful and followed.seen_off:
-                        followed.loaded = True  # the window ran out already, in an epoch that was lost
+                        followed.loaded = True  # gone already, in an epoch that was lost; unless a node tells otherwise
+                        unsure[followed] = None
                     else:
                         epoch = str(snapshot.cursors[self._store.partition_of(user)].epoch)
                         self._take(followed, followed.update(shown, epoch))
@@ -234,8 +235,8 @@ class Hub:
                 if isinstance(topic, RoomTopic):
                     there = await self._store.room(topic.room)
                     first = not topic.loaded
-                    topic.load(there, self._store.partition_of)
-                    if not there.complete:
+                    sure = topic.load(there, self._store.partition_of)
+                    if not (sure and there.complete):
                         unsure[topic] = None
                     if first:  # whoever follows it already was told that it is not known
                         _broadcast(topic, topic.followers, (topic.snapshot(),))

@@ -99,11 +99,15 @@ class RoomTopic:
         self._touched: dict[UserId, tuple[bool, Cursor]] = {}
         """Who changed since the last flush: whether they were in at that time, and the place of a leave."""
 
-    def load(self, snapshot: RoomSnapshot, partition_of: Callable[[UserId], int]) -> None:
+    def load(self, snapshot: RoomSnapshot, partition_of: Callable[[UserId], int]) -> bool:
         """Take a snapshot, and note what it changes for those who follow already.
 
         Of a partition of which more is known already, nothing is taken.
+
+        Returns:
+            False when somebody was left out who may have gone already, in an epoch that was lost: look again.
         """
+        sure = True
         new = {
             p: place
             for p, place in snapshot.cursors.items()
@@ -119,11 +123,13 @@ class RoomTopic:
         for user, member in members.items():
             p = partition_of(user)
             doubtful = user in snapshot.doubtful and self.loaded and user not in self.members
+            sure = sure and not doubtful
             if p in new and not doubtful and (p in renewed or self.members.get(user) != member):
                 self._place(user, member, new[p])
         if not self.loaded:
             self._touched.clear()
             self.loaded = True
+        return sure
 
     def apply(self, transition: Transition, epoch: int, partition: int) -> bool:
         """Take a transition of the log; returns whether the followers have to be told."""

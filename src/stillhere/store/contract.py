@@ -93,7 +93,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Per partition."""
     users: dict[UserId, Shown]
     doubtful: frozenset[UserId] = frozenset()
-    """Who is only held, by a window of an epoch that was lost: watchers may know that it ran out."""
+    """Who is there only as an epoch left it that was lost, and was not told of since: watchers may know of an end that
+    the store forgot. It lasts until a node tells of the user, or the user goes."""
     unknown: frozenset[UserId] = frozenset()
     """Who is not there, in a store that is still being told who is."""
 

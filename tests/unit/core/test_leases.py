@@ -63,6 +63,11 @@ class House:
             found += [event for event in self.ledger.take_events() if isinstance(event, Transition)]
         return found
 
+    def recovered(self) -> None:
+        """The time for the nodes to tell again is over."""
+        self.wait(21.0)
+        assert not self.ledger.state.clock.on_hold
+
     @property
     def phase(self) -> Phase:
         return self.ledger.records[ALICE].phase
@@ -205,6 +210,7 @@ def test_a_process_that_came_back_as_a_new_incarnation_ends_nothing() -> None:
 
 def test_a_late_end_from_another_node_reopens_nothing_after_a_goodbye() -> None:
     house = House()
+    house.recovered()
     old, new = connection("old"), connection("new", tab="t1", opened_at=101.0)
     house.put(A1, old)
     house.put(B1, new)
@@ -234,6 +240,169 @@ def test_a_goodbye_that_is_remembered_outlives_a_jump_of_the_time_without_harm()
     house.now -= 3600.0
     house.put(A1, endings=(ending(other, Cause.GOING_AWAY),))
     assert house.phase is Phase.HELD, "an end after the goodbye opens its window, whatever the time says"
+
+
+# -- while nothing expires, nobody goes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cause", [Cause.BYE, Cause.KICKED, Cause.REVOKED, Cause.EXPIRED])
+def test_a_goodbye_told_before_another_node_has_told_of_its_open_connection_shows_nobody_offline(cause: Cause) -> None:
+    house = House()
+    one, two = connection("one"), connection("two", tab="t2")
+    house.put(A1, one)
+    assert house.put(A1, endings=(ending(one, cause, 0.0),)) == []
+    assert house.phase is Phase.HELD
+    assert house.put(B1, two) == []
+    assert house.wait(60.0) == []
+    assert house.phase is Phase.ONLINE
+
+
+def test_who_said_goodbye_while_nothing_expired_goes_as_soon_as_something_may() -> None:
+    house = House()
+    one, two = connection("one"), connection("two", tab="t2")
+    house.put(A1, one, two)
+    house.put(A1, two, endings=(ending(one, Cause.ABNORMAL, 30.0),))
+    assert house.put(A1, endings=(ending(two, Cause.BYE, 0.0),)) == []
+    house.wait(18.0)
+    assert house.phase is Phase.HELD
+    (offline,) = house.wait(4.0)
+    assert (offline.change, offline.cause) == (Change.OFFLINE, "bye"), "the window of its session is over as well"
+
+
+def test_an_end_that_another_tabs_goodbye_covers_shows_nobody_offline_while_nothing_expires() -> None:
+    house = House()
+    one, two = connection("one"), connection("two", tab="t2")
+    house.put(A1, one)
+    house.put(B1, two)
+    house.now += 1.0
+    house.put(A1, endings=(ending(one, Cause.BYE, 0.0),))
+    assert house.put(B1, endings=(ending(two, Cause.ABNORMAL, 15.0, ago=0.5),)) == []
+    assert house.phase is Phase.HELD
+    assert [t.change for t in house.wait(21.0)] == [Change.OFFLINE]
+
+
+def test_a_connection_that_the_store_forgot_has_its_window_though_it_ended_before_it_was_told_again() -> None:
+    house = House()
+    house.recovered()
+    c = connection(opened_at=house.now)
+    house.restart("run 2, without the last writes")
+    house.now += 0.2
+    (shown,) = house.put(A1, endings=(ending(c, Cause.ABNORMAL, 8.0, ago=0.1),))
+    assert (shown.change, shown.cause, house.phase) == (Change.ONLINE, "connection_open", Phase.HELD)
+    house.ledger.asserted(house.now, A1, 1)
+    house.ledger.asserted(house.now, B1, 1)
+    assert not house.ledger.state.clock.on_hold, "the recovery is over early"
+    assert house.wait(7.0) == []
+    (offline,) = house.wait(2.0)
+    assert (offline.change, offline.cause) == (Change.OFFLINE, "abnormal")
+
+
+def test_who_came_and_went_and_whose_window_is_past_is_not_shown_by_a_store_that_recovers() -> None:
+    house = House()
+    c = connection()
+    assert house.put(A1, endings=(ending(c, Cause.ABNORMAL, 8.0, ago=9.0),)) == []
+    assert house.ledger.shown(ALICE).version == 0
+
+
+# -- who speaks for which connection ----------------------------------------------------------------------------------
+
+
+def test_what_the_new_incarnation_alone_tells_of_an_end_ends_the_connection_of_the_former_one() -> None:
+    house = House()
+    house.recovered()
+    c = connection()
+    house.put(A1, c)
+    house.join(A2)
+    (offline,) = house.put(A2, endings=(ending(c, Cause.BYE, 0.0),))
+    assert (offline.change, offline.cause) == (Change.OFFLINE, "bye")
+    house.ledger.retire(house.now, A1)
+    house.ledger.reap(house.now, A1, 30.0)
+    assert house.phase is Phase.OFFLINE, "there is nobody left to hold"
+
+
+def test_a_goodbye_leaves_the_window_of_another_tab_whose_node_was_lost() -> None:
+    house = House()
+    house.recovered()
+    one, two = connection("one"), connection("two", tab="t2")
+    house.put(A1, one)
+    house.put(B1, two)
+    house.ledger.retire(house.now, A1)
+    house.ledger.reap(house.now, A1, 30.0)
+    house.now += 1.0
+    assert house.put(B1, endings=(ending(two, Cause.BYE, 0.0),)) == []
+    assert house.phase is Phase.HELD, "nobody closed that tab: it may be open on a node that is cut off"
+    assert [t.cause for t in house.wait(30.0)] == ["node_lost"]
+
+
+def test_a_goodbye_does_not_cover_the_loss_of_a_node_that_is_noticed_after_it() -> None:
+    house = House()
+    house.recovered()
+    one, two = connection("one"), connection("two", tab="t2")
+    house.put(A1, one)
+    house.put(B1, two)
+    house.now += 1.0
+    house.put(B1, endings=(ending(two, Cause.BYE, 0.0),))
+    house.ledger.retire(house.now, A1)
+    house.ledger.reap(house.now, A1, 30.0)
+    assert house.phase is Phase.HELD
+
+
+def test_a_kick_ends_the_window_of_a_lost_node_too() -> None:
+    house = House()
+    house.recovered()
+    one, two = connection("one"), connection("two", tab="t2")
+    house.put(A1, one)
+    house.put(B1, two)
+    house.ledger.retire(house.now, A1)
+    house.ledger.reap(house.now, A1, 30.0)
+    (offline,) = house.put(B1, endings=(ending(two, Cause.KICKED, 0.0),))
+    assert offline.cause == "kicked"
+
+
+def test_the_end_that_a_node_tells_itself_counts_though_it_was_taken_for_lost() -> None:
+    house = House()
+    house.recovered()
+    c = connection()
+    house.put(A1, c)
+    house.ledger.retire(house.now, A1)
+    house.ledger.reap(house.now, A1, 10.0)
+    house.wait(8.0)
+    house.join(A2)
+    house.put(A2, endings=(ending(c, Cause.ABNORMAL, 15.0),))
+    assert house.wait(14.0) == []
+    assert [t.cause for t in house.wait(2.0)] == ["abnormal"]
+
+
+def test_a_goodbye_between_two_ends_of_a_tab_leaves_the_window_of_the_newer_one() -> None:
+    house = House()
+    house.recovered()
+    one = connection("one")
+    house.put(A1, one)
+    house.ledger.retire(house.now, A1)
+    house.ledger.reap(house.now, A1, 30.0)
+    house.now += 1.0
+    two = connection("two", opened_at=house.now)
+    house.put(B1, two)
+    house.now += 2.0
+    house.put(B1, endings=(ending(two, Cause.GOING_AWAY, 8.0),))
+    house.now += 1.0
+    house.put(B1, endings=(ending(connection("other", tab="t9"), Cause.KICKED, 0.0, ago=2.0),))
+    assert house.phase is Phase.HELD, "the tab was closed after the kick"
+
+
+# -- what an epoch that was lost leaves behind ------------------------------------------------------------------------
+
+
+def test_who_is_there_only_as_a_lost_epoch_left_it_is_doubtful_until_a_node_tells_of_it() -> None:
+    house = House()
+    c = connection()
+    house.put(A1, c)
+    assert not house.ledger.doubtful(ALICE)
+    house.restart("run 2")
+    assert house.ledger.doubtful(ALICE) and house.phase is Phase.ONLINE
+    assert house.put(A1, c) == [], "to most watchers nothing changed"
+    assert not house.ledger.doubtful(ALICE)
+    assert not house.ledger.doubtful(UserId("nobody"))
 
 
 def test_so_many_are_forgotten_per_sweep_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

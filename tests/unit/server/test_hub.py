@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhere.core.words import RoomName, UserId
-from stillhere.store.contract import Snapshot
+from stillhere.core.record import Shown, ShownMember
+from stillhere.core.words import RoomName, Status, UserId
+from stillhere.store.contract import RoomSnapshot, Snapshot
 from tests.unit.server.world import Client, View, World, live, lived
 
+ONLINE = Status.ONLINE
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("turn"), st.integers(1, 4)),
@@ -317,3 +319,34 @@ async def test_a_recovering_store_is_asked_twice_a_second_however_much_news_ther
     world.store.snapshot = snapshot  # type: ignore[method-assign]
     await world.pass_time(1)
     assert bob.of("presence")[-1]["changes"][0]["status"] == "offline"
+
+
+@lived()
+async def test_who_is_there_only_as_a_lost_epoch_left_them_is_not_shown_again_until_a_node_tells_of_them(
+    world: World,
+) -> None:
+    bob, eve = await world.connect("bob"), UserId("eve")
+    await bob.ask("watch", users=["eve"])
+    await bob.ask("join", room="r")
+    snapshot, room = world.store.snapshot, world.store.room
+    doubtful: frozenset[UserId] = frozenset({eve})
+
+    async def of_a_lost_epoch(users: Sequence[UserId]) -> Snapshot:
+        found = await snapshot(users)
+        return msgspec.structs.replace(found, users={**found.users, eve: Shown(ONLINE, 9, 1.0)}, doubtful=doubtful)
+
+    async def room_of_a_lost_epoch(name: RoomName) -> RoomSnapshot:
+        found = await room(name)
+        members = {**found.members, eve: ShownMember(ONLINE, 9, 1.0)}
+        return msgspec.structs.replace(found, members=members, doubtful=doubtful)
+
+    world.store.snapshot = of_a_lost_epoch  # type: ignore[method-assign]
+    world.store.room = room_of_a_lost_epoch  # type: ignore[method-assign]
+    bob.take()
+    world.node.hub._reload(0)
+    await world.pass_time(2.0)
+    assert bob.take() == []
+    doubtful = frozenset()
+    await world.pass_time(1.0)
+    view = View(bob)
+    assert view.users["eve"][1] == "online" and "eve" in view.rooms["r"], "looked at again, without any news"

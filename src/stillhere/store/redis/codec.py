@@ -211,8 +211,8 @@ def record_of(user: UserId, rec: list[Any]) -> Record:
 
 
 def _hold_of(h: list[Any]) -> Hold:
-    c, cause, since, window, deadline = h
-    return Hold(connection_of(c), Cause(cause), float(since), float(window), float(deadline))
+    c, cause, since, window, deadline, latest = h
+    return Hold(connection_of(c), Cause(cause), float(since), float(window), float(deadline), float(latest))
 
 
 def decode_event(packed: bytes) -> Event:

@@ -37,6 +37,8 @@ local function with(c, field, value)
   return new
 end
 
+local function ended_of(hold) return math.max(hold[H_LATEST], hold[H_DEADLINE] - hold[H_WINDOW]) end
+
 local function put_hold(rec, hold)
   local tab = hold[H_CONNECTION][TAB]
   local pending, at = hold_of(rec, tab)
@@ -51,8 +53,9 @@ local function put_hold(rec, hold)
       end
       c = with(c, ROOMS, rooms)
     end
-    local longer = pending[H_DEADLINE] > hold[H_DEADLINE] and pending or hold
-    rec[HOLDS][at] = with(longer, H_CONNECTION, c)
+    local longer = with(pending[H_DEADLINE] > hold[H_DEADLINE] and pending or hold, H_CONNECTION, c)
+    longer[H_LATEST] = math.max(ended_of(pending), ended_of(hold))
+    rec[HOLDS][at] = longer
     return
   end
   local holds = rec[HOLDS]
@@ -64,6 +67,11 @@ local function put_hold(rec, hold)
   end
 end
 
+-- Not for another tab whose node was lost: nobody closed that one, and it may be open on a node that is cut off.
+local function speaks_for(everything, by_session, by_tab, session, tab, cause)
+  return everything or tab == by_tab or (session == by_session and cause ~= 'node_lost')
+end
+
 -- ending: {connection, session, tab, cause, window, ago, code, last}
 local function depart(S, rec, e, since)
   local ended, everything = S.v - e[6], e[4] ~= 'bye'
@@ -73,11 +81,14 @@ local function depart(S, rec, e, since)
   local holds, gone = {}, {}
   for _, h in ipairs(rec[HOLDS]) do
     local c = h[H_CONNECTION]
-    local mine = everything or c[SESSION] == e[2] or c[TAB] == e[3]
-    if not (h[H_DEADLINE] - h[H_WINDOW] <= ended and mine) then holds[#holds + 1] = h end
+    if not (ended_of(h) <= ended and speaks_for(everything, e[2], e[3], c[SESSION], c[TAB], h[H_CAUSE])) then
+      holds[#holds + 1] = h
+    elseif on_hold(S) then
+      holds[#holds + 1] = { c, e[4], h[H_SINCE], 0, ended, 0 }
+    end
   end
   for _, g in ipairs(rec[GONE]) do
-    local mine = everything or g[2] == e[2] or g[1] == e[3]
+    local mine = speaks_for(everything, e[2], e[3], g[2], g[1], g[3])
     if not (g[4] <= since and mine) then gone[#gone + 1] = g end
   end
   rec[HOLDS], rec[GONE] = holds, gone
@@ -86,16 +97,24 @@ end
 local function end_connection(S, rec, e, was, since, present, carried)
   local cause = e[4]
   local pending = hold_of(rec, e[3])
-  if pending and pending[H_CONNECTION][ID] == e[1] and not carried and not FINAL[cause] then
+  local news = pending and pending[H_CAUSE] == 'node_lost' and cause ~= 'node_lost'
+  if pending and pending[H_CONNECTION][ID] == e[1] and not (carried or FINAL[cause] or news) then
     put_hold(rec, was and with(pending, H_CONNECTION, was) or pending) -- told again: stamped when it was told first
     return cause
   end
   if LEAVES[cause] then depart(S, rec, e, since) end
   if cause ~= 'superseded' and was then rec[LAST_SEEN] = math.max(rec[LAST_SEEN] or 0, since) end
-  if FINAL[cause] then return cause end
   local ended = S.v - e[6]
-  for _, d in ipairs(rec[DEPARTURES]) do
-    if since <= d[4] and ended < d[5] and (d[3] or d[1] == e[2] or d[2] == e[3]) then return cause end
+  local covered = FINAL[cause]
+  for _, d in ipairs(rec[DEPARTURES]) do -- of an end before a goodbye another node may tell after it
+    covered = covered or since <= d[4] and ended < d[5] and speaks_for(d[3], d[1], d[2], e[2], e[3], cause)
+  end
+  if covered then
+    -- nobody goes while nothing expires, either: a node may not have told yet of another connection that is open
+    if on_hold(S) and present and was and (cause ~= 'superseded' or not pending) then
+      put_hold(rec, { was, cause, since, 0, ended, 0 })
+    end
+    return cause
   end
   local gone = {}
   for _, g in ipairs(rec[GONE]) do if g[1] ~= e[3] then gone[#gone + 1] = g end end
@@ -104,8 +123,8 @@ local function end_connection(S, rec, e, was, since, present, carried)
   rec[GONE] = gone
   local deadline = S.v + e[5] - e[6]
   -- while nothing expires, nobody is judged by news that arrives in any order
-  local open = deadline > S.v or (on_hold(S) and e[5] > 0)
-  if open and present and was then put_hold(rec, { was, cause, since, e[5], deadline }) end
+  local open = deadline > S.v or on_hold(S)
+  if open and present and was then put_hold(rec, { was, cause, since, e[5], deadline, 0 }) end
   return cause
 end
 

@@ -104,15 +104,18 @@ local function merge(S, rec, incarnation, told, ended_at)
   local user, before, carried = told[1], {}, find(rec[SHARES], incarnation)
   for _, c in ipairs(carried and carried[3] or {}) do before[c[ID]] = c end
   for _, leave in ipairs(told[5]) do forget_room(rec, leave) end
-  local present = rec[PHASE] ~= OFF
-  for _, c in ipairs(told[3]) do present = present or active(c) end
+  local opened = false
+  for _, c in ipairs(told[3]) do opened = opened or active(c) end
+  local present = opened or rec[PHASE] ~= OFF
+  -- what it was told before, a store may have forgotten that lost its last writes: watchers have not
+  local forgotten = not present and S.v < S.r
   local left, cause = {}, nil
   for _, e in ipairs(told[4]) do
     local since = ended_at or S.now - e[6]
     local was = before[e[1]]
     local carried = was ~= nil and active(was)
     if e[8] then was = inherit(S, user, rec, before, e[8], left) end
-    cause = end_connection(S, rec, e, was, since, present, carried)
+    cause = end_connection(S, rec, e, was, since, present or (forgotten and e[5] > e[6]), carried)
     left_end(left, e, was, since)
     local rest, share = {}, find(rec[SHARES], incarnation)
     for _, c in ipairs(share and share[3] or {}) do
@@ -134,12 +137,14 @@ local function merge(S, rec, incarnation, told, ended_at)
     if at then table.remove(rec[SHARES], at) end
     S.held[user] = false
   end
-  if #rec[SHARES] > 1 then take_over(rec, incarnation, list, told[4]) end
+  if #rec[SHARES] > (#list > 0 and 1 or 0) then take_over(rec, incarnation, list, told[4]) end
+  if forgotten and #rec[HOLDS] > 0 then rec[PHASE], cause = HELD, 'connection_open' end
   for _, c in ipairs(arrived) do
     supersede(S, user, rec, incarnation, c)
     report(S, user, rec, note_return(S, user, rec, c))
   end
   settle(S, user, rec, cause or (#arrived > 0 and 'connection_open') or nil)
+  if opened then rec[EPOCH] = S.epoch end
 end
 
 local operations = {}

@@ -7,7 +7,7 @@ local function reading(body)
   end
 end
 
-local function doubtful(S, rec) return rec[PHASE] == HELD and rec[EPOCH] ~= S.epoch end
+local function doubtful(S, rec) return rec[PHASE] ~= OFF and rec[EPOCH] ~= S.epoch end
 
 -- snapshot: {user ...} -> {{shown, doubtful} or false ...}
 operations.snapshot = reading(function(S, q)
