@@ -79,13 +79,10 @@ bool asserted[2] = true;
 bool swept;
 bool late; byte late_incarnation, late_channel; bool late_connection;   /* a put under way in a broken line */
 #if STORE_FAULTS > 0
-bool unseen[2];                 /* the store forgot the connection: its end is promised no window until it is told again */
 bool undo; byte undo_incarnation; bool undo_share; byte undo_phase, undo_window;     /* before the last put */
-#define UNLESS_UNSEEN && !unseen[me]
 #define FORGET_UNDO undo = false; undo_incarnation = 0; undo_share = false; undo_phase = 0; undo_window = 0
 #else
 #define FORGET_UNDO skip
-#define UNLESS_UNSEEN
 #endif
 
 /* ---- the nodes ---- */
@@ -199,6 +196,10 @@ inline merge(x, connected, since) {     /* a put that was admitted */
     share[x] = connected;
     if
     :: !connected && phase != OFFLINE && (since) < WINDOW -> hold_for(WINDOW - (since))
+#ifndef FORGETFUL
+    :: !connected && phase == OFFLINE && recovery > 0 && (since) < WINDOW ->    /* told before, and forgotten */
+        phase = HELD; shown = true; hold_for(WINDOW - (since))
+#endif
     :: else
     fi;
     settle()
@@ -294,8 +295,8 @@ active [2] proctype node() {
     :: atomic { (state[me] == UP || state[me] == PARTITIONED) && connection[me] ->
         connection[me] = false; unput[me] = true; ago[me] = 0;
         if
-        :: welcomed[me] UNLESS_UNSEEN && (state[me] == UP || patience >= WINDOW) -> promise = WINDOW
-        :: welcomed[me] UNLESS_UNSEEN && state[me] != UP && patience < WINDOW && promise < patience -> promise = patience
+        :: welcomed[me] && (state[me] == UP || patience >= WINDOW) -> promise = WINDOW
+        :: welcomed[me] && state[me] != UP && patience < WINDOW && promise < patience -> promise = patience
         :: else
         fi;
         welcomed[me] = false;
@@ -337,10 +338,7 @@ active [2] proctype node() {
         :: !NO_EPOCH && ADMITTED(incarnation[me], number[me]) ->
             merge(incarnation[me], connection[me], ago[me]);
             if
-            :: unput[me] = false; welcomed[me] = connection[me]; ago[me] = 0;
-#if STORE_FAULTS > 0
-                unseen[me] = false
-#endif
+            :: unput[me] = false; welcomed[me] = connection[me]; ago[me] = 0
             :: losses > 0 -> losses--; line[me] = false
             fi
         fi }
@@ -516,10 +514,6 @@ active proctype store() {
         :: forget_everything(); lost_data = true        /* FLUSHALL: the lines are still there */
         fi;
         FORGET_UNDO;
-        if
-        :: lost_data -> unseen[0] = welcomed[0]; unseen[1] = welcomed[1]
-        :: else
-        fi;
         late_incarnation = 0; late_channel = 0; late_connection = false;
         if
         :: lost_data && patience > 4 -> patience = 4

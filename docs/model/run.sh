@@ -30,6 +30,7 @@ cases=(
     "NOEPOCH|an empty store takes everything|1|-DSTORE_FAULTS=1 -DNAMES=3"
     "ENDEARLY|an emptied store ends its recovery early|1|-DSTORE_FAULTS=1 -DNAMES=3"
     "ASSERTEARLY|asserted before all is told|1|-DSTORE_FAULTS=1 -DNAMES=3"
+    "FORGETFUL|an end of somebody forgotten has no window|1|-DSTORE_FAULTS=1 -DNAMES=3"
     "NOAWAIT|only who says hello is awaited|1|-DSTORE_FAULTS=1 -DNAMES=3"
 )
 
