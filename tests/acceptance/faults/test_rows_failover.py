@@ -27,6 +27,7 @@ from tests.acceptance.faults.proxy import FaultProxy
 from tests.acceptance.faults.redis_cluster import running_cluster
 from tests.acceptance.faults.redis_process import RedisProcess, follow, promote
 from tests.acceptance.watching import wait_until
+from tests.contract.redis_topologies import sentinels
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults failover")]
 
@@ -61,10 +62,6 @@ def pair() -> Iterator[Pair]:
         found.replication.close()
 
 
-@pytest.mark.xfail(
-    reason="a user whose goodbye the replica missed is shown online again until the lease of the old incarnation ends",
-    strict=False,
-)
 def test_row_09_a_failover_that_lost_writes_shows_nobody_offline_and_nobody_online_again(
     pair: Pair, record_property: Record
 ) -> None:
@@ -83,6 +80,23 @@ def test_row_09_a_failover_that_lost_writes_shows_nobody_offline_and_nobody_onli
             for watcher in crowd.watchers.values():
                 entries = [entry.status for entry in watcher.views[departure.user].entries]
                 assert "online" not in entries[entries.index("offline") :], "who had been lost is not shown again"
+
+
+def test_row_09_a_failover_by_sentinels_shows_nobody_offline(record_property: Record) -> None:
+    with (
+        sentinels() as servers,
+        Cluster(servers.url, direct=True) as cluster,
+        Crowd(cluster) as crowd,
+        Judge(cluster, crowd, record_property) as judge,
+    ):
+        gone = crowd.leave(crowd.on("n1")[:5], "close")
+        judge.gone_by(gone, CLIENT_CLOSE + SWEEP)
+        master = servers.master()
+        master.kill()
+        wait_until(lambda: servers.master_port() != master.port, 20, "the sentinels agree on another master")
+        gone += crowd.leave(crowd.on("n2")[:5], "close")
+        judge.verdict(gone, bound=RECOVERY + NODE_LOST + SWEEP, since=time.time(), tolerance=TOLERANCE)
+        assert sum(len(crowd.ended(name)) for name in NODES) == len(gone), "nobody was sent away"
 
 
 def test_row_10_an_old_master_that_is_cut_off_refuses_writes_and_its_node_loses_nobody(
