@@ -63,8 +63,13 @@ class Worker:
         self._cursor = Cursor(0, 0)
 
     async def start(self) -> Answer:
-        """Open the store; the node beats, sweeps and follows the log from now on."""
+        """Open the store; the node beats, sweeps and follows the log from now on.
+
+        It waits until the store judges: while nodes may still tell of others, nobody goes.
+        """
         await self.node.start()
+        while self.node.store.recovering(UserId("anybody")):  # noqa: ASYNC110 - a store tells of no such event
+            await asyncio.sleep(0.1)
         return {}
 
     async def stop(self) -> Answer:

@@ -85,7 +85,8 @@ class Leases:
 
         A new run of the store begins a new epoch and a recovery: nothing expires before the nodes have told again what
         they carry. It ends early when all of them have, unless the store came back empty: then the windows are gone
-        too, and those who are in one need the time.
+        too, and those who are in one need the time. Of an empty store that a first node finds nobody knows whether it
+        ever had anything: a node that does says so within its beat, and that is how long the recovery lasts until then.
 
         Args:
             now: the store's own time, Unix seconds.
@@ -102,8 +103,12 @@ class Leases:
             state.awaited = {state.processes.get(inc, inc) for inc in state.leases}
             state.asserted = set()
             state.epoch = (max(state.epoch, known_epoch, round(now * 1000) * 1024) // 1024 + 1) * 1024 + nonce
-            clock = state.clock
-            clock.recover_until = clock.value + self.limits.clock.recovery_hold
+            limits = self.limits.clock
+            new = state.wiped and not known_epoch
+            hold = min(limits.gap_hold, limits.recovery_hold) if new else limits.recovery_hold
+            state.clock.recover_until = state.clock.value + hold
+        elif state.wiped and state.clock.recovering and known_epoch not in {0, state.epoch}:
+            state.clock.recover_until = state.clock.value + self.limits.clock.recovery_hold
         state.awaited.update(process for process in processes if process not in state.asserted)
 
     def speak(self, incarnation: Incarnation, channel: int) -> None:

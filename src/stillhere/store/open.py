@@ -49,7 +49,7 @@ def open_store(
         retention = Retention(timeline_entries=timeline_entries, keep=timeline_keep)
         return SqliteStore(rest[3:], now, policy=policy, limits=limits, retention=retention)
     if colon and scheme in _REDIS:
-        return _open_redis(url, now, partitions, policy, limits, timeline_entries)
+        return _open_redis(url, now, partitions, policy, limits, timeline_entries, timeline_keep)
     raise StoreRefused(
         f"store.url is {url.rpartition('@')[2]!r}; it must be memory:, sqlite:///file.db (relative to the "
         "working directory), sqlite:////path/file.db (absolute) or redis://host:port/db"
@@ -63,6 +63,7 @@ def _open_redis(
     policy: GracePolicy | None,
     limits: Limits | None,
     timeline_entries: int,
+    timeline_keep: float,
 ) -> Store:
     """The store on Redis or Valkey; what it needs is installed with the extra ``redis``."""
     try:
@@ -72,4 +73,5 @@ def _open_redis(
         raise StoreRefused(f"the Redis store needs an extra: pip install 'stillhere[redis]' ({error})") from error
     options = LineOptions(limits=limits or Limits(watchers_outlive=True), timeline_entries=timeline_entries)
     engine = RedisEngine(url, partitions, options)
-    return ClusterStore(engine, policy=policy, now=now, rng=random.Random(secrets.randbits(64)))
+    rng = random.Random(secrets.randbits(64))
+    return ClusterStore(engine, policy=policy, now=now, rng=rng, timeline_keep=timeline_keep)

@@ -90,12 +90,34 @@ def test_a_restart_that_kept_the_data_is_over_when_all_have_told_what_they_carry
 def test_a_store_that_was_wiped_takes_the_whole_time_because_windows_are_lost_too() -> None:
     house = House()
     house.ledger = Ledger(LIMITS)
-    house.restart("run 2")
+    house.ledger.hello(house.now, "run 2", known_epoch=1024, processes=["a"])
     house.join(A2)
     house.ledger.asserted(house.now, A2, 1)
-    assert house.ledger.state.awaited == set() and house.ledger.state.clock.recovering
-    house.wait(21.0)
+    assert house.ledger.state.awaited == set()
+    house.wait(19.0)
+    assert house.ledger.state.clock.recovering
+    house.wait(2.0)
     assert not house.ledger.state.clock.recovering
+
+
+def test_an_empty_store_that_nobody_knew_waits_only_until_one_who_did_would_have_said_so() -> None:
+    house = House()
+    house.wait(5.0)
+    assert house.ledger.state.clock.recovering
+    house.wait(2.0)
+    assert not house.ledger.state.clock.recovering
+
+
+def test_an_empty_store_that_a_later_node_knew_takes_the_whole_time_from_then() -> None:
+    house = House()
+    house.wait(5.0)
+    house.ledger.hello(house.now, "run 1", known_epoch=1024)
+    house.ledger.hello(house.now, "run 1", known_epoch=house.ledger.state.epoch)
+    house.wait(19.0)
+    assert house.ledger.state.clock.recovering
+    house.wait(2.0)
+    house.ledger.hello(house.now, "run 1", known_epoch=1024)
+    assert not house.ledger.state.clock.recovering, "what is over does not begin again"
 
 
 def test_a_node_that_another_one_knows_of_is_awaited_though_the_store_forgot_it() -> None:
@@ -263,9 +285,9 @@ def test_who_said_goodbye_while_nothing_expired_goes_as_soon_as_something_may() 
     house.put(A1, one, two)
     house.put(A1, two, endings=(ending(one, Cause.ABNORMAL, 30.0),))
     assert house.put(A1, endings=(ending(two, Cause.BYE, 0.0),)) == []
-    house.wait(18.0)
+    house.wait(5.0)
     assert house.phase is Phase.HELD
-    (offline,) = house.wait(4.0)
+    (offline,) = house.wait(2.0)
     assert (offline.change, offline.cause) == (Change.OFFLINE, "bye"), "the window of its session is over as well"
 
 

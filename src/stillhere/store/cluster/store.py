@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import random
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from math import inf
+from typing import TypeVar
 
 from stillhere.core.events import Event, NoticeKind
 from stillhere.core.grace import GracePolicy
-from stillhere.core.record import ConnectionSummary, Contribution, Record, Shown, ShownMember
+from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Record, Shown, ShownMember
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
 from stillhere.store.cluster.follow import LogFollower
-from stillhere.store.cluster.line import Engine, Told
+from stillhere.store.cluster.line import Engine, Line, Told
 from stillhere.store.cluster.partition import Partition
 from stillhere.store.contract import (
     Cursor,
@@ -24,6 +26,7 @@ from stillhere.store.contract import (
     Page,
     RoomSnapshot,
     Snapshot,
+    StoreError,
     StoreRefused,
     StoreStatistics,
     StoreUnavailable,
@@ -39,6 +42,8 @@ SLICES = 10
 SWEEP_LIMIT = 500
 """Windows fired per request."""
 
+T = TypeVar("T", bound=Told)
+
 
 class ClusterStore:
     """See the module."""
@@ -52,6 +57,7 @@ class ClusterStore:
         policy: GracePolicy | None = None,
         now: Callable[[], float],
         rng: random.Random,
+        timeline_keep: float = inf,
     ) -> None:
         """Prepare; nothing is opened before :meth:`start`.
 
@@ -60,6 +66,7 @@ class ClusterStore:
             policy: the windows for the users of a node that died or went.
             now: Unix seconds, to date deadlines for people.
             rng: for the nonces of epochs and the spread of sweeps.
+            timeline_keep: seconds after which an entry of a timeline is told no more.
         """
         self.kind = engine.kind
         self.partitions = engine.partitions
@@ -69,12 +76,14 @@ class ClusterStore:
         self._windows = {cause: self._policy.window(cause) for cause in (Cause.NODE_LOST, Cause.NODE_DRAIN)}
         self._now = now
         self._rng = rng
+        self._timeline_keep = timeline_keep
         self._parts: list[Partition] = []
         self._followers: list[LogFollower] = []
         self._listeners: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._process = ""
-        self._answers: dict[int, float] = {}
+        self._swept: list[Event] = []
+        """What sweeps brought about that has not been told yet."""
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -101,10 +110,9 @@ class ClusterStore:
 
     async def stop(self) -> None:
         """See :meth:`Store.stop`: the lease is given back, if the store can be reached."""
-        for part in self._parts:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(2.0):
-                    await part.retire(part.incarnation, Cause.NODE_DRAIN)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(2.0):
+                await self._each(lambda part: part.retire(part.incarnation, Cause.NODE_DRAIN))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -125,25 +133,21 @@ class ClusterStore:
     async def beat(self) -> Outcome:
         """See :meth:`Store.beat`."""
         about = self.about()
-        for part in self._parts:
-            await part.beat(about)
+        await self._each(lambda part: part.beat(about))
         return Outcome()
 
     async def retire(self, incarnation: Incarnation, cause: Cause) -> None:
         """See :meth:`Store.retire`."""
-        for part in self._parts:
-            await part.retire(incarnation, cause)
+        await self._each(lambda part: part.retire(incarnation, cause))
 
     async def rejoin(self) -> None:
         """See :meth:`Store.rejoin`."""
         about = self.about()
-        for part in self._parts:
-            await part.rejoin(about)
+        await self._each(lambda part: part.rejoin(about))
 
     async def settled(self) -> None:
         """See :meth:`Store.settled`."""
-        for part in self._parts:
-            await part.settled()
+        await self._each(Partition.settled)
 
     async def nodes(self) -> list[NodeState]:
         """See :meth:`Store.nodes`; as of the last beat."""
@@ -201,21 +205,34 @@ class ClusterStore:
 
     async def sweep(self) -> Outcome:
         """See :meth:`Store.sweep`: every node does, and the store sees to it that each thing happens once."""
-        events: list[Event] = []
-        for part in self._parts:
-            told = await part.sweep(SWEEP_LIMIT)
-            events.extend(told.events)
-            slices = SLICES
-            for incarnation in told.dead:
-                if incarnation == part.incarnation:
-                    continue
-                drained = SLICE
-                while drained == SLICE and slices > 0:
-                    slices -= 1
-                    reaped = await part.reap(incarnation, self._windows, SLICE)
-                    events.extend(reaped.events)
-                    drained = reaped.drained
+        await self._each(self._sweep)
+        events, self._swept = self._swept, []
         return Outcome(events)
+
+    async def _sweep(self, part: Partition) -> None:
+        told = await part.sweep(SWEEP_LIMIT)
+        self._swept.extend(told.events)
+        slices = SLICES
+        for incarnation in told.dead:
+            if incarnation == part.incarnation:
+                continue
+            drained = SLICE
+            while drained == SLICE and slices > 0:
+                slices -= 1
+                reaped = await part.reap(incarnation, self._windows, SLICE)
+                self._swept.extend(reaped.events)
+                drained = reaped.drained
+
+    async def _each(self, do: Callable[[Partition], Awaitable[object]]) -> None:
+        """Do something with all partitions at the same time: one whose server is down keeps no other waiting.
+
+        Raises:
+            StoreError: it failed with one of them; with the others it is done.
+        """
+        if len(self._parts) == 1:
+            await do(self._parts[0])
+        else:
+            _raise(await asyncio.gather(*map(do, self._parts), return_exceptions=True))
 
     def next_deadline(self) -> float | None:
         """See :meth:`Store.next_deadline`."""
@@ -229,7 +246,7 @@ class ClusterStore:
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def snapshot(self, users: Sequence[UserId]) -> Snapshot:
-        """See :meth:`Store.snapshot`."""
+        """See :meth:`Store.snapshot`; the users of a partition that does not answer are unknown."""
         parts: dict[int, list[UserId]] = {}
         for user in users:
             parts.setdefault(self.partition_of(user), []).append(user)
@@ -237,8 +254,12 @@ class ClusterStore:
         shown: dict[UserId, Shown] = {}
         doubtful: set[UserId] = set()
         unknown: set[UserId] = set()
-        for number, theirs in parts.items():
-            told = await self._part(number).ask(lambda line, asked=theirs: line.snapshot(asked))  # type: ignore[misc]
+        answers = await self._ask(parts, lambda number: lambda line: line.snapshot(parts[number]))
+        for number, told in answers.items():
+            if told is None:
+                shown.update(dict.fromkeys(parts[number], NOBODY))
+                unknown.update(parts[number])
+                continue
             cursors[number] = _place(told)
             shown.update(told.users)
             doubtful |= told.doubtful
@@ -251,14 +272,16 @@ class ClusterStore:
         return (await self._part(self.partition_of(user)).ask(lambda line: line.record(user))).record
 
     async def room(self, room: RoomName) -> RoomSnapshot:
-        """See :meth:`Store.room`."""
+        """See :meth:`Store.room`; it is not complete when a partition does not answer."""
         cursors: dict[int, Cursor] = {}
         members: dict[UserId, ShownMember] = {}
         doubtful: set[UserId] = set()
         complete = True
-        for part in self._parts:
-            told = await part.ask(lambda line: line.room(room))
-            cursors[part.number] = _place(told)
+        for number, told in (await self._ask(range(self.partitions), lambda _: lambda line: line.room(room))).items():
+            if told is None:
+                complete = False
+                continue
+            cursors[number] = _place(told)
             members.update(told.members)
             doubtful |= told.doubtful
             complete = complete and not told.recovering
@@ -267,8 +290,7 @@ class ClusterStore:
     async def rooms(self, after: str, limit: int) -> list[tuple[RoomName, int]]:
         """See :meth:`Store.rooms`."""
         counts: dict[RoomName, int] = {}
-        for part in self._parts:
-            told = await part.ask(lambda line: line.rooms(after, limit))
+        for told in await asyncio.gather(*(part.ask(lambda line: line.rooms(after, limit)) for part in self._parts)):
             for name, count in told.rooms:
                 counts[name] = counts.get(name, 0) + count
         # each partition told its first names, so the first of all are among them, and counted whole
@@ -308,6 +330,7 @@ class ClusterStore:
 
     async def timeline(self, user: UserId, after: float, before: float, limit: int) -> TimelinePage:
         """See :meth:`Store.timeline`."""
+        after = max(after, self._now() - self._timeline_keep)
         told = await self._part(self.partition_of(user)).ask(lambda line: line.timeline(user, after, before, limit))
         return TimelinePage(told.entries)
 
@@ -325,6 +348,24 @@ class ClusterStore:
             writes=sum(part.requests for part in self._parts),
             reachable=all(follower.reachable for follower in self._followers),
         )
+
+    async def _ask(
+        self, numbers: Iterable[int], question: Callable[[int], Callable[[Line], Awaitable[T]]]
+    ) -> dict[int, T | None]:
+        """Ask several partitions at the same time; None stands for one that does not answer.
+
+        Raises:
+            StoreError: none of them does.
+        """
+        asked = list(numbers)
+        told = await asyncio.gather(
+            *(self._part(number).ask(question(number)) for number in asked), return_exceptions=True
+        )
+        if not all(isinstance(answer, StoreError) for answer in told):
+            _raise([answer for answer in told if not isinstance(answer, StoreError)])
+            return {n: None if isinstance(a, BaseException) else a for n, a in zip(asked, told, strict=True)}
+        _raise(told)
+        return {}
 
     def _part(self, number: int) -> Partition:
         if not self._parts:
