@@ -43,7 +43,12 @@ def require(program: str) -> str:
 
 def client(port: int, timeout: float) -> redis.Redis:
     """A client that waits so many seconds for an answer, and tries nothing more than once again."""
-    return redis.Redis(port=port, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 1))
+    return client_of("127.0.0.1", port, timeout)
+
+
+def client_of(host: str, port: int, timeout: float) -> redis.Redis:
+    """The same, of a server elsewhere."""
+    return redis.Redis(host, port, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 1))
 
 
 class RedisProcess:
