@@ -63,7 +63,7 @@ def test_an_epoch_is_newer_than_all_that_a_node_has_seen_whatever_the_clock_says
 
 def test_a_recovering_store_expires_nothing_until_nodes_have_told_what_they_carry() -> None:
     ledger = Ledger(Limits(clock=ClockLimits(recovery_hold=20.0)))
-    ledger.hello(START, "run-1")
+    ledger.hello(START, "run-1", known_epoch=1)
     ledger.join(START, N1, 1, LEASE)
     assert ledger.sweep(START + 1) is Answer.HOLD
     assert ledger.next_deadline() == 19.0
