@@ -104,6 +104,7 @@ class Connection:
 
     __slots__ = (
         "availability",
+        "by",
         "cause",
         "client",
         "code",
@@ -113,6 +114,7 @@ class Connection:
         "meta",
         "opened_at",
         "ready",
+        "reason",
         "rooms",
         "session",
         "tab",
@@ -152,15 +154,20 @@ class Connection:
         self.ready = ReadyState.CONNECTING
         self.cause: Cause | None = None
         self.code = 0
+        self.by = ""
+        """Who closed: ``client`` or ``server``; empty while nobody did."""
+        self.reason = ""
         self.deadline: float | None = None
 
-    def step(self, what: Input, cause: Cause | None = None, code: int = 0) -> bool:
+    def step(self, what: Input, cause: Cause | None = None, code: int = 0, by: str = "", reason: str = "") -> bool:
         """Move along the table.
 
         Args:
             what: the input.
             cause: why the connection ends; kept if it is the first one, or a departure.
             code: the close code that came with it, 0 for none.
+            by: who closes.
+            reason: that of the close frame.
 
         Returns:
             Whether the ready state changed.
@@ -174,7 +181,7 @@ class Connection:
         if self.ready is ReadyState.CLOSED:
             return False
         if cause is not None and (self.cause is None or cause in FINAL_CAUSES):
-            self.cause, self.code = cause, code
+            self.cause, self.code, self.by, self.reason = cause, code, by, reason
         changed = after is not self.ready
         self.ready = after
         return changed

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
-from stillhere.core.record import Shown, ShownMember
-from stillhere.core.words import Cause, ConnectionId, RoomName, SessionId, TabId, UserId
+from stillhere.core.record import ConnectionSummary, Ending, Leave, Shown, ShownMember
+from stillhere.core.words import Cause, ConnectionId, Incarnation, RoomName, SessionId, TabId, UserId
 
 
 class Change(StrEnum):
@@ -85,6 +85,30 @@ class Returned(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     """An OFFLINE had been shown in between, within the horizon."""
 
 
+class Contributed(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+    """What a node told of a user, as far as it was new: the input that all else follows from. For the timeline alone.
+
+    From these, the same rules make the same transitions again, or others under other windows.
+    """
+
+    user: UserId
+    at: float
+    """When the store took it, Unix time."""
+    incarnation: Incarnation
+    """Which node told it; of a dead one, the store itself."""
+    connections: tuple[ConnectionSummary, ...] = ()
+    """New, or other than before."""
+    endings: tuple[Ending, ...] = ()
+    """``last`` is left out where the connection is known as it was."""
+    leaves: tuple[Leave, ...] = ()
+    gone: tuple[ConnectionId, ...] = ()
+    """Told no more, and never active: an upgrade that failed."""
+    clock: float = 0.0
+    """The store clock, in seconds: what windows are measured on."""
+    on_hold: bool = False
+    """Nothing expired at that time, after trouble with the store or a jump of its clock."""
+
+
 class NoticeKind(StrEnum):
     """What nodes have to hear of each other."""
 
@@ -113,3 +137,7 @@ class Notice(msgspec.Struct, frozen=True, array_like=True, tag="n"):
 
 
 Event = Transition | GraceStarted | GraceCancelled | GraceExpired | Returned
+"""What the ledger reports."""
+
+Entry = Event | Contributed
+"""What a timeline is made of."""

@@ -28,7 +28,7 @@ from collections.abc import Iterable
 import msgspec
 
 from stillhere.core.deadlines import Deadlines
-from stillhere.core.events import Change, Event, Notice, NoticeKind
+from stillhere.core.events import Change, Contributed, Entry, Event, Notice, NoticeKind
 from stillhere.core.leases import Answer, Leases, LedgerState, Limits
 from stillhere.core.publish import publish
 from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Ending, Record, Share, Shown
@@ -59,16 +59,20 @@ class Ledger(Leases):
         self.holders: dict[Incarnation, set[UserId]] = {}
         self._deadlines: Deadlines[UserId] = Deadlines()
         self._departed: OrderedDict[UserId, float] = OrderedDict()
-        self._events: list[Event] = []
+        self._events: list[Entry] = []
         self._dirty: dict[UserId, None] = {}
         self._inherited: list[tuple[UserId, ConnectionSummary]] = []
 
     # -- what comes out -----------------------------------------------------------------------------------------
 
     def take_events(self) -> list[Event]:
-        """Drain what happened since the last call, in order."""
-        events, self._events = self._events, []
-        return events
+        """Drain what happened since the last call, in order; without what the nodes told."""
+        return [entry for entry in self.take_entries() if not isinstance(entry, Contributed)]
+
+    def take_entries(self) -> list[Entry]:
+        """The same with what the nodes told: all that timelines are made of."""
+        entries, self._events = self._events, []
+        return entries
 
     def take_dirty(self) -> list[tuple[UserId, Record | None]]:
         """Drain the records that changed since the last call; None for one that was forgotten."""
@@ -242,6 +246,7 @@ class Ledger(Leases):
             record.shares.pop(incarnation, None)
             if (held := self.holders.get(incarnation)) is not None:
                 held.discard(record.user)
+        self._record(record, incarnation, told, before, connections, now)
         if len(record.shares) > (incarnation in record.shares):
             _take_over(record, incarnation, {c.id for c in connections} | {e.connection for e in told.endings})
         if forgotten and record.holds:
@@ -271,6 +276,28 @@ class Ledger(Leases):
         if arrived and c.ready.active:
             self._inherited.append((record.user, c))
         return c
+
+    def _record(
+        self,
+        record: Record,
+        incarnation: Incarnation,
+        told: Contribution,
+        before: dict[ConnectionId, ConnectionSummary],
+        connections: tuple[ConnectionSummary, ...],
+        now: float,
+    ) -> None:
+        """Note for the timeline what is new in a contribution."""
+        changed = tuple(c for c in connections if before.get(c.id) != c)
+        there = {c.id for c in connections} | {e.connection for e in told.endings}
+        gone = tuple(id for id in before if id not in there)
+        if changed or gone or told.endings or told.leaves:
+            clock = self.state.clock
+            endings = tuple(_brief(e, before.get(e.connection)) for e in told.endings)
+            self._events.append(
+                Contributed(
+                    record.user, now, incarnation, changed, endings, told.leaves, gone, clock.value, clock.on_hold
+                )
+            )
 
     def _supersede(self, record: Record, incarnation: Incarnation, c: ConnectionSummary, now: float) -> None:
         """An older connection of the tab on another node is a ghost: that node closes it; here it ends nothing."""
@@ -364,6 +391,14 @@ def _take_over(record: Record, incarnation: Incarnation, told: set[ConnectionId]
         if other != incarnation and any(c.id in told for c in share.connections):
             rest = tuple(c for c in share.connections if c.id not in told)
             record.shares[other] = Share(share.revision, rest)
+
+
+def _brief(ending: Ending, was: ConnectionSummary | None) -> Ending:
+    """An end for the timeline: without the connection, where that is known as it was."""
+    last = ending.last
+    if last is None or was is None or msgspec.structs.replace(last, ready=was.ready) != was:
+        return ending
+    return msgspec.structs.replace(ending, last=None)
 
 
 def _older(old: ConnectionSummary, c: ConnectionSummary) -> bool:

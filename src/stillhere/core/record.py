@@ -62,6 +62,10 @@ class Ending(msgspec.Struct, frozen=True, array_like=True):
     """The close code, 0 where there was none."""
     last: ConnectionSummary | None = None
     """The connection as it was at its end: the store may never have seen it open. None for nobody's, as of a kick."""
+    by: str = ""
+    """Who closed: ``client``, ``server``; empty where TCP ended without a close frame, or a node was lost."""
+    reason: str = ""
+    """That of the close frame, or of a kick; at most 123 bytes (RFC 6455 section 5.5)."""
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True):

@@ -29,6 +29,8 @@ from stillhere.core.words import (
     UserId,
 )
 
+_CLIENT, _SERVER = "client", "server"
+
 
 class Order(StrEnum):
     """What the roster wants done to a socket."""
@@ -138,7 +140,16 @@ class Roster:
         c = e.connection
         last = _summary(c) if c.id else None
         return Ending(
-            c.id, c.session, c.tab, e.cause, self.policy.window(e.cause), max(0.0, now - e.ended_at), e.code, last
+            c.id,
+            c.session,
+            c.tab,
+            e.cause,
+            self.policy.window(e.cause),
+            max(0.0, now - e.ended_at),
+            e.code,
+            last,
+            c.by,
+            c.reason,
         )
 
     def users(self) -> list[UserId]:
@@ -209,31 +220,33 @@ class Roster:
         """The upgrade failed."""
         self._end(connection, Input.REFUSED, now)
 
-    def close_received(self, connection: Connection, code: int, now: float) -> None:
+    def close_received(self, connection: Connection, code: int, now: float, reason: str = "") -> None:
         """The client's close frame."""
-        self._closing(connection, Input.CLOSE_RECEIVED, now, cause_of_close(code), code)
+        self._closing(connection, Input.CLOSE_RECEIVED, now, cause_of_close(code), code, _CLIENT, reason)
 
-    def close_sent(self, connection: Connection, cause: Cause, code: int, now: float) -> None:
+    def close_sent(self, connection: Connection, cause: Cause, code: int, now: float, reason: str = "") -> None:
         """This node began to close the connection."""
-        self._closing(connection, Input.CLOSE_SENT, now, cause, code)
+        self._closing(connection, Input.CLOSE_SENT, now, cause, code, _SERVER, reason)
 
-    def depart(self, connection: Connection, cause: Cause, now: float) -> None:
+    def depart(self, connection: Connection, cause: Cause, now: float, code: int = 0, reason: str = "") -> None:
         """Bye, kick, revocation: the connection counts no longer, whatever TCP does."""
-        self._end(connection, Input.DEPARTED, now, cause)
+        by = _CLIENT if cause is Cause.BYE else _SERVER
+        self._end(connection, Input.DEPARTED, now, cause, code, by, reason)
 
     def lost(self, connection: Connection, now: float, cause: Cause = Cause.ABNORMAL) -> None:
         """TCP has ended. ``cause`` holds where no close came before."""
         self._end(connection, Input.LOST, now, cause)
 
-    def dismiss(self, user: UserId, cause: Cause, now: float) -> list[Connection]:
+    def dismiss(self, user: UserId, cause: Cause, now: float, code: int = 0, reason: str = "") -> list[Connection]:
         """Kick or revoke a user as a whole, windows included. Returns the connections that were expelled here."""
         expelled = self.of(user)
         told = self.active_count(user) > 0  # by the ends of connections; an upgrade that is refused tells no cause
         for connection in expelled:
-            self.depart(connection, cause, now)
+            self.depart(connection, cause, now, code, reason)
         if not told:
             person = self._people.setdefault(user, _Person())
             nobody = Connection(ConnectionId(""), user, SessionId(""), TabId(""), now)
+            nobody.by, nobody.reason = _SERVER, reason
             self._touch(user)
             person.endings.append(Ended(nobody, cause, 0, now, person.revision))
         return expelled
@@ -300,15 +313,26 @@ class Roster:
         self._changed[user] = None
         return person
 
-    def _closing(self, connection: Connection, what: Input, now: float, cause: Cause, code: int) -> None:
-        if connection.step(what, cause, code):
+    def _closing(
+        self, connection: Connection, what: Input, now: float, cause: Cause, code: int, by: str, reason: str
+    ) -> None:
+        if connection.step(what, cause, code, by, reason):
             self._deadlines.set(connection.id, now + self.close_timeout)
             self._touch(connection.user)
 
-    def _end(self, connection: Connection, what: Input, now: float, cause: Cause | None = None) -> None:
+    def _end(
+        self,
+        connection: Connection,
+        what: Input,
+        now: float,
+        cause: Cause | None = None,
+        code: int = 0,
+        by: str = "",
+        reason: str = "",
+    ) -> None:
         """The one place where a connection leaves the roster: it removes itself and nothing else."""
         was_active = connection.ready.active
-        if not connection.step(what, cause):
+        if not connection.step(what, cause, code, by, reason):
             return
         del self.connections[connection.id]
         self._deadlines.set(connection.id, None)

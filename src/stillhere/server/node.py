@@ -245,14 +245,13 @@ class Node:
         was: ReadyState = connection.ready
         now = self.monotonic()
         if cause in FINAL_CAUSES:
-            self.roster.depart(connection, cause, now)
-            connection.code = connection.code or code
+            self.roster.depart(connection, cause, now, code, reason)
         elif was is ReadyState.CONNECTING:
             self.roster.refuse(connection, now)
         elif by_client:
-            self.roster.close_received(connection, code, now)
+            self.roster.close_received(connection, code, now, reason)
         else:
-            self.roster.close_sent(connection, cause, code, now)
+            self.roster.close_sent(connection, cause, code, now, reason)
         self._obey()
         after: ReadyState = connection.ready
         if after is ReadyState.CLOSING and was is ReadyState.OPEN:
@@ -305,9 +304,8 @@ class Node:
     def disconnect(self, user: UserId, reason: str = "", cause: Cause = Cause.KICKED) -> int:
         """Kick a user: every connection is closed with 4004, and windows end. Returns how many there were."""
         active = [c for c in self.roster.of(user) if c.ready.active]
-        expelled = self.roster.dismiss(user, cause, self.monotonic())
+        expelled = self.roster.dismiss(user, cause, self.monotonic(), CloseCode.KICKED, reason[:100])
         for connection in active:
-            connection.code = connection.code or CloseCode.KICKED
             self._closed(connection)
         for connection in expelled:
             peer = self._peer_of.get(connection.id)

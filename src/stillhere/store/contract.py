@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from stillhere.core.errors import RemoteFault
-from stillhere.core.events import Event, Notice, NoticeKind, Transition
+from stillhere.core.events import Entry, Event, Notice, NoticeKind, Transition
 from stillhere.core.record import ConnectionSummary, Contribution, Record, Shown, ShownMember
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
 
@@ -153,7 +153,7 @@ class NodeState(msgspec.Struct, frozen=True):
 class TimelinePage(msgspec.Struct, frozen=True):
     """What happened to one user, oldest first."""
 
-    entries: Sequence[Event]
+    entries: Sequence[Entry]
 
 
 class StoreStatistics(msgspec.Struct, frozen=True):

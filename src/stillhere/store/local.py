@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from stillhere.core.clock import ClockLimits
-from stillhere.core.events import Event, NoticeKind, Transition
+from stillhere.core.events import Contributed, Entry, NoticeKind, Transition
 from stillhere.core.grace import GracePolicy
 from stillhere.core.leases import Answer, Limits
 from stillhere.core.ledger import Ledger
@@ -71,7 +71,7 @@ class LocalStore:
         self._incarnation = Incarnation("")
         self.about: Callable[[], bytes] = bytes
         self._timeline_entries = timeline_entries
-        self._timelines: dict[UserId, list[Event]] = {}
+        self._timelines: dict[UserId, list[Entry]] = {}
         self._log: deque[Transition] = deque(maxlen=log_kept)
         self._log_kept = log_kept
         self._published = 0
@@ -193,9 +193,10 @@ class LocalStore:
 
     def _take(self) -> Outcome:
         """What happened since the last call; noted in the log and the timelines, whole, before any of it is kept."""
-        events = self.ledger.take_events()
-        self._log.extend(event for event in events if isinstance(event, Transition))
-        self._note(events)
+        entries = self.ledger.take_entries()
+        self._log.extend(entry for entry in entries if isinstance(entry, Transition))
+        self._note(entries)
+        events = [entry for entry in entries if not isinstance(entry, Contributed)]
         state = self.ledger.state
         outcome = Outcome(events, self.ledger.take_inherited(), {0: Cursor(state.epoch, state.seq)})
         carried, self._carried = self._carried, Outcome()
@@ -316,13 +317,13 @@ class LocalStore:
     async def _close(self) -> None:
         """Close it."""
 
-    def _note(self, events: Sequence[Event]) -> None:
+    def _note(self, entries: Sequence[Entry]) -> None:
         """Add to the timelines."""
-        for event in events:
-            timeline = self._timelines.get(event.user)
+        for entry in entries:
+            timeline = self._timelines.get(entry.user)
             if timeline is None:
-                timeline = self._timelines[event.user] = []  # an empty deque takes ten times as much
-            timeline.append(event)
+                timeline = self._timelines[entry.user] = []  # an empty deque takes ten times as much
+            timeline.append(entry)
             if len(timeline) > self._timeline_entries:
                 del timeline[0]
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from stillhere.core.events import Event, Transition
+from stillhere.core.events import Entry, Transition
 from stillhere.core.grace import GracePolicy
 from stillhere.core.leases import Limits
 from stillhere.core.ledger import Ledger
@@ -93,7 +93,7 @@ class SqliteStore(LocalStore):
         # resolved, because two names of one file must meet at one lock
         self.path = Path(os.path.realpath(path))
         self._entry: Decoder[Transition] = Decoder(Transition)
-        self._event: Decoder[Event] = Decoder(Event)
+        self._event: Decoder[Entry] = Decoder(Entry)
         self._writer: SqliteWriter | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._reader: sqlite3.Connection | None = None
@@ -173,16 +173,16 @@ class SqliteStore(LocalStore):
 
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def _note(self, events: Sequence[Event]) -> None:
-        """Events never change, so they are encoded at once and only their bytes wait."""
-        for event in events:
+    def _note(self, entries: Sequence[Entry]) -> None:
+        """Entries never change, so they are encoded at once and only their bytes wait."""
+        for entry in entries:
             self._last_event += 1
-            blob = encode(event)
+            blob = encode(entry)
             if blob is None:
                 continue
-            self._timeline_rows.append((self._last_event, event.user, event.at, blob))
-            if isinstance(event, Transition):
-                self._log_rows.append((event.version, event.at, blob))
+            self._timeline_rows.append((self._last_event, entry.user, entry.at, blob))
+            if isinstance(entry, Transition):
+                self._log_rows.append((entry.version, entry.at, blob))
 
     async def _commit(self) -> None:
         """Wait for the batch that covers all changes made until now.

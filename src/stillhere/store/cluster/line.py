@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from stillhere.core.events import Event, Notice, NoticeKind, Transition
+from stillhere.core.events import Entry, Event, Notice, NoticeKind, Transition
 from stillhere.core.leases import Answer
 from stillhere.core.record import ConnectionSummary, Contribution, Record, Shown, ShownMember
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
@@ -125,7 +125,7 @@ class ToldPage(Told, frozen=True, kw_only=True):
 class ToldTimeline(Told, frozen=True, kw_only=True):
     """Events of a user, oldest first."""
 
-    entries: Sequence[Event] = ()
+    entries: Sequence[Entry] = ()
 
 
 class ToldLog(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ import msgspec
 
 from stillhere.core.events import (
     Change,
+    Contributed,
+    Entry,
     Event,
     GraceCancelled,
     GraceExpired,
@@ -30,6 +32,7 @@ from stillhere.core.record import (
     Gone,
     Grace,
     Hold,
+    Leave,
     Meta,
     Record,
     Share,
@@ -126,7 +129,7 @@ def connection(c: ConnectionSummary) -> list[Any]:
 
 def _ending(e: Ending) -> list[Any]:
     last = False if e.last is None else connection(e.last)
-    return [e.connection, e.session, e.tab, e.cause.value, e.window, e.ago, e.code, last]
+    return [e.connection, e.session, e.tab, e.cause.value, e.window, e.ago, e.code, last, e.by, e.reason]
 
 
 def contribution(told: Contribution) -> list[Any]:
@@ -215,8 +218,47 @@ def _hold_of(h: list[Any]) -> Hold:
     return Hold(connection_of(c), Cause(cause), float(since), float(window), float(deadline), float(latest))
 
 
+def _ending_of(e: list[Any]) -> Ending:
+    id, session, tab, cause, window, ago, code, last, by, reason = e
+    return Ending(
+        ConnectionId(id),
+        SessionId(session),
+        TabId(tab),
+        Cause(cause),
+        float(window),
+        float(ago),
+        code,
+        None if last is False else connection_of(last),
+        by,
+        reason,
+    )
+
+
+def decode_kept(packed: bytes) -> Entry:
+    """An entry of a timeline.
+
+    Raises:
+        ValueError, TypeError, KeyError, msgspec.MsgspecError: it is none of ours.
+    """
+    e = unpack(packed)
+    if e[0] != "d":
+        return decode_event(packed)
+    _, user, at, incarnation, connections, endings, leaves, gone, clock, on_hold = e
+    return Contributed(
+        UserId(user),
+        float(at),
+        Incarnation(incarnation),
+        tuple(map(connection_of, connections)),
+        tuple(map(_ending_of, endings)),
+        tuple(Leave(TabId(tab), RoomName(room)) for tab, room in leaves),
+        tuple(map(ConnectionId, gone)),
+        float(clock),
+        on_hold,
+    )
+
+
 def decode_event(packed: bytes) -> Event:
-    """An event of an answer or a timeline.
+    """An event of an answer.
 
     Raises:
         ValueError, TypeError, KeyError, msgspec.MsgspecError: it is none of ours.

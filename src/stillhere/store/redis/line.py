@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from stillhere.core.events import Event, NoticeKind
+from stillhere.core.events import Entry, Event, NoticeKind
 from stillhere.core.leases import Answer, Limits
 from stillhere.core.record import NOBODY, Contribution
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
@@ -238,7 +238,7 @@ class RedisLine:
 
     async def timeline(self, user: UserId, after: float, before: float, limit: int) -> ToldTimeline:
         told, events, _ = await self._call("timeline", [user])
-        entries = [event for event in _readable(events) if after < event.at < before]
+        entries = [entry for entry in _readable(events) if after < entry.at < before]
         return ToldTimeline(entries=entries[:limit], **told)
 
 
@@ -246,12 +246,12 @@ def _events(packed: Sequence[bytes]) -> list[Event]:
     return [codec.decode_event(event) for event in packed]
 
 
-def _readable(packed: Sequence[bytes]) -> list[Event]:
+def _readable(packed: Sequence[bytes]) -> list[Entry]:
     """Of what was stored for long: another program may have written there."""
     found = []
     for event in packed:
         try:
-            found.append(codec.decode_event(event))
+            found.append(codec.decode_kept(event))
         except (ValueError, TypeError, LookupError, msgspec.MsgspecError):
             continue
     return found

@@ -99,10 +99,33 @@ local function supersede(S, user, rec, incarnation, c)
   end
 end
 
+-- For the timeline: what is new in a contribution; see stillhere.core.events.Contributed.
+local function contributed(S, user, rec, incarnation, told, former, before, list)
+  if S.kept == 0 then return end
+  local changed, endings, gone, there = {}, {}, {}, {}
+  for _, c in ipairs(list) do
+    there[c[ID]] = true
+    if not same(before[c[ID]], c) then changed[#changed + 1] = c end
+  end
+  for _, e in ipairs(told[4]) do
+    local last, was = e[8], before[e[1]]
+    there[e[1]] = true
+    if last and was and same(with(last, READY, was[READY]), was) then e = with(e, 8, false) end
+    endings[#endings + 1] = e
+  end
+  for _, c in ipairs(former) do
+    if not there[c[ID]] then gone[#gone + 1] = c[ID] end
+  end
+  if #changed + #endings + #gone + #told[5] == 0 then return end
+  local entry = { 'd', user, S.now, incarnation, changed, endings, told[5], gone, S.v, on_hold(S) }
+  remember(S, user, rec, cmsgpack.pack(entry))
+end
+
 -- told: {user, revision, connections, endings, leaves}. R3: one writer per element, whole states, revisions.
 local function merge(S, rec, incarnation, told, ended_at)
   local user, before, carried = told[1], {}, find(rec[SHARES], incarnation)
-  for _, c in ipairs(carried and carried[3] or {}) do before[c[ID]] = c end
+  local former = carried and carried[3] or {}
+  for _, c in ipairs(former) do before[c[ID]] = c end
   for _, leave in ipairs(told[5]) do forget_room(rec, leave) end
   local opened = false
   for _, c in ipairs(told[3]) do opened = opened or active(c) end
@@ -137,6 +160,7 @@ local function merge(S, rec, incarnation, told, ended_at)
     if at then table.remove(rec[SHARES], at) end
     S.held[user] = false
   end
+  contributed(S, user, rec, incarnation, told, former, before, list)
   if #rec[SHARES] > (#list > 0 and 1 or 0) then take_over(rec, incarnation, list, told[4]) end
   if forgotten and #rec[HOLDS] > 0 then rec[PHASE], cause = HELD, 'connection_open' end
   for _, c in ipairs(arrived) do
@@ -356,7 +380,7 @@ function operations.reap(S)
       local endings = {}
       for _, c in ipairs(share[3]) do
         if active(c) then
-          endings[#endings + 1] = { c[ID], c[SESSION], c[TAB], cause, window, 0, 0, false }
+          endings[#endings + 1] = { c[ID], c[SESSION], c[TAB], cause, window, 0, 0, false, '', '' }
         end
       end
       merge(S, rec, q[1], { user, share[2] + 1, {}, endings, {} }, ended_at)
