@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from stillhere.core.clock import ClockLimits
-from stillhere.core.events import Event, Notice, NoticeKind, Transition
+from stillhere.core.events import Entry, Event, Given, Notice, NoticeKind, Transition
 from stillhere.core.leases import Answer, Limits
 from stillhere.core.ledger import Ledger
 from stillhere.core.record import ConnectionSummary, Contribution, Ending, Leave
@@ -89,7 +89,7 @@ class Pair:
         self.line = RedisLine(self.caller, 0, self.options)
         self.nodes: list[Node] = []
         self.log: list[Transition | Notice] = []
-        self.timelines: dict[UserId, list[Event]] = {}
+        self.timelines: dict[UserId, list[Entry]] = {}
         self.opened = 0
         self.revision = 0
         self.runs = 0
@@ -106,12 +106,13 @@ class Pair:
         here = (answer, state.epoch, state.seq, state.clock.value, state.clock.held_until, state.clock.recovering)
         there = (told.answer, told.epoch, told.seq, told.clock, told.held_until, told.recovering)
         assert here == there
-        happened = self.ledger.take_events()
+        entries = self.ledger.take_entries()
+        happened = [entry for entry in entries if not isinstance(entry, Given)]
         if events is not None:
             assert happened == events
         notices = self.ledger.take_notices()
-        for event in happened:
-            self.timelines.setdefault(event.user, []).append(event)
+        for entry in entries:
+            self.timelines.setdefault(entry.user, []).append(entry)
         logged: list[Transition | Notice] = [e for e in happened if isinstance(e, Transition)]
         self.log += sorted([*logged, *notices], key=lambda entry: entry.version)
         for user, record in self.ledger.take_dirty():

@@ -115,7 +115,7 @@ async def test_what_is_older_than_timelines_are_kept_is_told_no_more(masters: Cl
     await store.start(Incarnation("n1-1"), LEASE)
     try:
         await store.put([told(USERS[0], 1)])
-        assert len((await store.timeline(USERS[0], 0.0, time.time() + 9000.0, 100)).entries) == 2
+        assert len((await store.timeline(USERS[0], 0.0, time.time() + 9000.0, 100)).entries) == 3
         ahead = 3601.0
         assert (await store.timeline(USERS[0], 0.0, time.time() + 9000.0, 100)).entries == []
     finally:

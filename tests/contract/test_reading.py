@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from stillhere.core.events import Change, GraceCancelled, GraceStarted, Returned, Transition
+from stillhere.core.events import Change, Contributed, GraceCancelled, GraceStarted, Returned, Transition
 from stillhere.core.record import NOBODY
 from stillhere.core.words import Availability, Cause, RoomName, Status, UserId
 from stillhere.store.contract import Cursor
@@ -92,9 +92,10 @@ async def test_a_timeline_tells_what_happened_oldest_first(stand: Stand) -> None
     await stand.desk.open(BOB)
     start, now = stand.clock.now - 2.0, stand.clock.now
     entries = (await stand.store.timeline(ALICE, 0.0, 1e12, 100)).entries
-    assert [type(e) for e in entries] == [Transition, GraceStarted, Returned, GraceCancelled]
-    assert [e.at for e in entries] == [start, start + 1.0, now, now]
-    assert list((await stand.store.timeline(ALICE, start, now, 100)).entries) == list(entries[1:2])
+    told = [Contributed, Transition, Contributed, GraceStarted, Contributed, Returned, GraceCancelled]
+    assert [type(e) for e in entries] == told
+    assert [e.at for e in entries] == [start, start, start + 1.0, start + 1.0, now, now, now]
+    assert list((await stand.store.timeline(ALICE, start, now, 100)).entries) == list(entries[2:4])
     assert list((await stand.store.timeline(ALICE, 0.0, 1e12, 2)).entries) == list(entries[:2])
     assert list((await stand.store.timeline(CAROL, 0.0, 1e12, 2)).entries) == []
 
@@ -102,7 +103,7 @@ async def test_a_timeline_tells_what_happened_oldest_first(stand: Stand) -> None
 async def test_a_timeline_keeps_the_newest_entries(small: Stand) -> None:
     await flap(small, ALICE, 30)
     entries = (await small.store.timeline(ALICE, 0.0, 1e12, 100)).entries
-    assert [e.version for e in entries if isinstance(e, Transition)] == list(range(49, 61))
+    assert [e.version for e in entries if isinstance(e, Transition)] == list(range(55, 61))
 
 
 async def test_the_log_has_every_transition_in_order_without_holes(stand: Stand) -> None:

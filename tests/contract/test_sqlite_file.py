@@ -259,8 +259,7 @@ async def test_a_number_of_any_size_in_the_metadata_survives(file: Stand) -> Non
     assert (await next_run.store.room(LOBBY)).members[ALICE].metas[0][1] == meta
     assert [e.shown.meta for e in await next_run.log(start) if e.shown is not None] == [meta, None]
     entries = (await next_run.store.timeline(ALICE, 0.0, 1e12, 10)).entries
-    assert isinstance(entries[0], Transition) and entries[0].shown is not None
-    assert entries[0].shown.meta == meta
+    assert [e.shown.meta for e in entries if isinstance(e, Transition) and e.shown is not None] == [meta]
     await next_run.store.stop()
 
 
@@ -327,11 +326,11 @@ async def test_what_is_old_goes_in_slices(tmp_path: Path, clock: Clock, monkeypa
     path = tmp_path / "stillhere.db"
     left = "SELECT (SELECT count(*) FROM log) + (SELECT count(*) FROM timeline)"
     async with asyncio.timeout(10):  # the writer goes on slice by slice while it has nothing else to do
-        while query(path, left) != [(2,)]:  # noqa: ASYNC110 - another thread's work, seen in the file
+        while query(path, left) != [(3,)]:  # noqa: ASYNC110 - another thread's work, seen in the file
             await asyncio.sleep(0.005)
     await stand.store.stop()
     assert query(path, "SELECT seq FROM log") == [(51,)]
-    assert query(path, "SELECT user FROM timeline") == [(ALICE,)]
+    assert query(path, "SELECT user FROM timeline") == [(ALICE,), (ALICE,)]
 
 
 @pytest.fixture

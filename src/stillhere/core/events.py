@@ -83,6 +83,8 @@ class Returned(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     """Seconds between the end and the return."""
     false_offline: bool
     """An OFFLINE had been shown in between, within the horizon."""
+    window: float = 0.0
+    """Of its end, in seconds: by what the gap exceeds it, it was too short."""
 
 
 class Contributed(msgspec.Struct, frozen=True, array_like=True, tag="d"):
@@ -107,6 +109,35 @@ class Contributed(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """The store clock, in seconds: what windows are measured on."""
     on_hold: bool = False
     """Nothing expired at that time, after trouble with the store or a jump of its clock."""
+    ended_at: float | None = None
+    """Of a dead node: when it was heard last, which is when its connections ended as far as anybody knows."""
+    fresh: bool = False
+    """Until then nobody carried the user and no window ran: whoever reads from here on has missed nothing."""
+    epoch: int = 0
+    """Of a store that watchers outlive, 0 of others."""
+    recovering: bool = False
+    """The store was still being told who is there."""
+
+
+class Lapsed(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+    """The windows of some tabs ran out. For the timeline alone: for watchers nothing may have changed."""
+
+    user: UserId
+    at: float
+    tabs: tuple[TabId, ...]
+    clock: float
+    """The store clock, in seconds."""
+
+
+class Prolonged(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+    """After a restart of the only node, the windows of a user last at least so long from then on."""
+
+    user: UserId
+    at: float
+    cause: Cause
+    window: float
+    clock: float
+    """The store clock, in seconds."""
 
 
 class NoticeKind(StrEnum):
@@ -139,5 +170,17 @@ class Notice(msgspec.Struct, frozen=True, array_like=True, tag="n"):
 Event = Transition | GraceStarted | GraceCancelled | GraceExpired | Returned
 """What the ledger reports."""
 
-Entry = Event | Contributed
+Given = Contributed | Lapsed | Prolonged
+"""What a timeline has beside it: the premises, from which the same rules come to the same events again."""
+
+Entry = Event | Given
 """What a timeline is made of."""
+
+
+def ghost_of(event: Transition) -> float:
+    """For how long an OFFLINE came too late: seconds during which a user was shown although the last connection had
+    ended. 0 for any other transition, and for one who became invisible and is still there.
+    """
+    if event.change is not Change.OFFLINE or event.shown is None or event.connections:
+        return 0.0
+    return max(0.0, event.at - (event.shown.last_seen_at or event.at))

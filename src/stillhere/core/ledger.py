@@ -23,15 +23,15 @@ Rules that are not obvious, each found the hard way by simulation:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from stillhere.core.deadlines import Deadlines
-from stillhere.core.events import Change, Contributed, Entry, Event, Notice, NoticeKind
+from stillhere.core.events import Change, Contributed, Entry, Event, Given, Lapsed, Notice, NoticeKind, Prolonged
 from stillhere.core.leases import Answer, Leases, LedgerState, Limits
 from stillhere.core.publish import publish
-from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Ending, Record, Share, Shown
+from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Ending, Hold, Record, Share, Shown
 from stillhere.core.windows import (
     PHASES,
     Left,
@@ -66,11 +66,11 @@ class Ledger(Leases):
     # -- what comes out -----------------------------------------------------------------------------------------
 
     def take_events(self) -> list[Event]:
-        """Drain what happened since the last call, in order; without what the nodes told."""
-        return [entry for entry in self.take_entries() if not isinstance(entry, Contributed)]
+        """Drain what happened since the last call, in order; without what it followed from."""
+        return [entry for entry in self.take_entries() if not isinstance(entry, Given)]
 
     def take_entries(self) -> list[Entry]:
-        """The same with what the nodes told: all that timelines are made of."""
+        """The same with what it followed from: all that timelines are made of."""
         entries, self._events = self._events, []
         return entries
 
@@ -165,22 +165,16 @@ class Ledger(Leases):
             self.retire(now, incarnation)
         for user in list(self._deadlines.due(value, limit)):
             record = self.records[user]
-            ended = [hold for hold in record.holds.values() if hold.deadline <= value]
-            for hold in ended:
-                del record.holds[hold.connection.tab]
-            self._settle(record, now, max(ended, key=lambda hold: hold.deadline).cause)
+            self._lapse(record, now, [hold for hold in record.holds.values() if hold.deadline <= value])
         self._forget(now)
         return Answer.OK
 
     def hold_everyone(self, now: float, cause: Cause, window: float) -> None:
         """After a restart: whoever is in a window gets at least ``window`` seconds from now to come back."""
-        deadline = self._tick(now) + window
+        self._tick(now)
         for record in self.records.values():
-            for tab, hold in record.holds.items():
-                if hold.deadline < deadline:
-                    record.holds[tab] = msgspec.structs.replace(hold, cause=cause, window=window, deadline=deadline)
             if record.holds:
-                self._settle(record, now, None)
+                self._prolong(record, now, cause, window)
 
     def load(self, records: Iterable[Record]) -> None:
         """Take stored records; only for a ledger that is empty."""
@@ -208,6 +202,23 @@ class Ledger(Leases):
 
     # -- inside -------------------------------------------------------------------------------------------------
 
+    def _lapse(self, record: Record, now: float, ended: Sequence[Hold]) -> None:
+        """Windows of a user ran out."""
+        for hold in ended:
+            del record.holds[hold.connection.tab]
+        tabs = tuple(sorted(hold.connection.tab for hold in ended))
+        self._events.append(Lapsed(record.user, now, tabs, self.state.clock.value))
+        self._settle(record, now, max(ended, key=lambda hold: hold.deadline).cause)
+
+    def _prolong(self, record: Record, now: float, cause: Cause, window: float) -> None:
+        """Every window of a user lasts at least so long from now on."""
+        value = self.state.clock.value
+        for tab, hold in record.holds.items():
+            if hold.deadline < value + window:
+                record.holds[tab] = msgspec.structs.replace(hold, cause=cause, window=window, deadline=value + window)
+        self._events.append(Prolonged(record.user, now, cause, window, value))
+        self._settle(record, now, None)
+
     def _merge(
         self,
         record: Record,
@@ -218,6 +229,7 @@ class Ledger(Leases):
     ) -> None:
         """Put a contribution in the place of the incarnation's former one and settle the record."""
         before = {c.id: c for c in record.carried_by(incarnation)}
+        fresh = record.phase is Phase.OFFLINE and not record.shares
         for leave in told.leaves:
             forget_room(record, leave)
         opened = any(c.ready.active for c in told.connections)
@@ -246,7 +258,8 @@ class Ledger(Leases):
             record.shares.pop(incarnation, None)
             if (held := self.holders.get(incarnation)) is not None:
                 held.discard(record.user)
-        self._record(record, incarnation, told, before, connections, now)
+        again = opened and self.limits.watchers_outlive and record.epoch != self.state.epoch
+        self._record(record, incarnation, told, before, connections, now, ended_at, fresh=fresh, again=again)
         if len(record.shares) > (incarnation in record.shares):
             _take_over(record, incarnation, {c.id for c in connections} | {e.connection for e in told.endings})
         if forgotten and record.holds:
@@ -285,17 +298,32 @@ class Ledger(Leases):
         before: dict[ConnectionId, ConnectionSummary],
         connections: tuple[ConnectionSummary, ...],
         now: float,
+        ended_at: float | None,
+        *,
+        fresh: bool,
+        again: bool,
     ) -> None:
-        """Note for the timeline what is new in a contribution."""
+        """Note for the timeline what is new in a contribution; all of it where it is told again in a new epoch."""
         changed = tuple(c for c in connections if before.get(c.id) != c)
         there = {c.id for c in connections} | {e.connection for e in told.endings}
         gone = tuple(id for id in before if id not in there)
-        if changed or gone or told.endings or told.leaves:
+        if changed or gone or told.endings or told.leaves or again:
             clock = self.state.clock
-            endings = tuple(_brief(e, before.get(e.connection)) for e in told.endings)
             self._events.append(
                 Contributed(
-                    record.user, now, incarnation, changed, endings, told.leaves, gone, clock.value, clock.on_hold
+                    record.user,
+                    now,
+                    incarnation,
+                    changed,
+                    tuple(_brief(e, before.get(e.connection)) for e in told.endings),
+                    told.leaves,
+                    gone,
+                    clock.value,
+                    clock.on_hold,
+                    ended_at,
+                    fresh,
+                    self.state.epoch if self.limits.watchers_outlive else 0,
+                    clock.recovering,
                 )
             )
 

@@ -212,7 +212,7 @@ def note_return(record: Record, c: ConnectionSummary, now: float, horizon: float
     if gap > gone.window + horizon:
         return None
     false = record.phase is Phase.OFFLINE and now - record.offline_at <= horizon
-    return Returned(record.user, now, gone.tab, gone.session, gone.cause, gap, false)
+    return Returned(record.user, now, gone.tab, gone.session, gone.cause, gap, false, gone.window)
 
 
 def enter_window(record: Record, now: float, cause: str | None, clock: float) -> GraceStarted | None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from stillhere.core.clock import ClockLimits
-from stillhere.core.events import Contributed, Entry, NoticeKind, Transition
+from stillhere.core.events import Entry, Given, NoticeKind, Transition
 from stillhere.core.grace import GracePolicy
 from stillhere.core.leases import Answer, Limits
 from stillhere.core.ledger import Ledger
@@ -196,7 +196,7 @@ class LocalStore:
         entries = self.ledger.take_entries()
         self._log.extend(entry for entry in entries if isinstance(entry, Transition))
         self._note(entries)
-        events = [entry for entry in entries if not isinstance(entry, Contributed)]
+        events = [entry for entry in entries if not isinstance(entry, Given)]
         state = self.ledger.state
         outcome = Outcome(events, self.ledger.take_inherited(), {0: Cursor(state.epoch, state.seq)})
         carried, self._carried = self._carried, Outcome()

@@ -78,6 +78,10 @@ INSERT INTO records (user, record) VALUES (?, ?) ON CONFLICT (user) DO UPDATE SE
 -- user
 DELETE FROM records WHERE user = ?;
 
+-- name: forget timeline
+-- user
+DELETE FROM timeline WHERE user = ?;
+
 -- name: put log
 -- seq, at, entry. Replaces, as below: a commit that failed may yet have reached the disk before it was tried again.
 INSERT OR REPLACE INTO log (seq, at, entry) VALUES (?, ?, ?);

@@ -121,6 +121,8 @@ class SqliteWriter(threading.Thread):
             connection.executemany(SQL["forget record"], batch.forgotten)
             connection.executemany(SQL["put log"], batch.log)
             connection.executemany(SQL["put timeline"], batch.timeline)
+            # after what is new: whoever is forgotten by now, with them goes all that happened to them
+            connection.executemany(SQL["forget timeline"], batch.forgotten)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             _roll_back(connection)

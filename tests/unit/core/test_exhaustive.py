@@ -86,7 +86,7 @@ def closing_does_not_count(patch: Patch) -> None:
 
 
 def closing_has_no_end(patch: Patch) -> None:
-    def closing(self: Roster, c: Connection, what: Input, now: float, cause: Cause, code: int) -> None:
+    def closing(self: Roster, c: Connection, what: Input, now: float, cause: Cause, code: int, *by: str) -> None:
         if c.step(what, cause, code):
             self._touch(c.user)
 
@@ -94,7 +94,7 @@ def closing_has_no_end(patch: Patch) -> None:
 
 
 def a_second_close_frame_restarts_the_close_timeout(patch: Patch) -> None:
-    def closing(self: Roster, c: Connection, what: Input, now: float, cause: Cause, code: int) -> None:
+    def closing(self: Roster, c: Connection, what: Input, now: float, cause: Cause, code: int, *by: str) -> None:
         c.step(what, cause, code)
         if c.ready is ReadyState.CLOSING:
             self._deadlines.set(c.id, now + self.close_timeout)
@@ -107,7 +107,7 @@ def a_second_close_frame_restarts_the_close_timeout(patch: Patch) -> None:
 def the_close_of_one_connection_ends_all(patch: Patch) -> None:
     end = Roster._end
 
-    def ends(self: Roster, c: Connection, what: Input, now: float, cause: Cause | None = None) -> None:
+    def ends(self: Roster, c: Connection, what: Input, now: float, cause: Cause | None = None, *by: Any) -> None:
         others = [o for o in self.of(c.user) if o is not c] if what is Input.LOST else []
         end(self, c, what, now, cause)
         for other in others:
@@ -132,7 +132,7 @@ def a_close_counts_by_a_number(patch: Patch) -> None:
     """The newest connection of the user goes, whichever ended."""
     end = Roster._end
 
-    def ends(self: Roster, c: Connection, what: Input, now: float, cause: Cause | None = None) -> None:
+    def ends(self: Roster, c: Connection, what: Input, now: float, cause: Cause | None = None, *by: Any) -> None:
         end(self, self.of(c.user)[-1] if c.ready is not ReadyState.CLOSED else c, what, now, cause)
 
     patch.setattr(Roster, "_end", ends)

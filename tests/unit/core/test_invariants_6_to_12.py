@@ -173,7 +173,7 @@ def test_8_a_window_is_cancelled_by_a_connection() -> None:
     world.connect()
     assert world.changes() == [ONLINE]
     assert world.graces()[1:] == [
-        Returned(ALICE, START + 0.5, TabId("t1"), SessionId("s1"), Cause.GOING_AWAY, 0.5, False),
+        Returned(ALICE, START + 0.5, TabId("t1"), SessionId("s1"), Cause.GOING_AWAY, 0.5, False, 8.0),
         GraceCancelled(ALICE, START + 0.5, Cause.GOING_AWAY, 0.5),
     ]
 

@@ -136,7 +136,9 @@ def test_the_cause_of_a_return_in_time_is_the_end_that_it_makes_good() -> None:
     world.end(world.connect())
     world.advance(2.5)
     world.connect()
-    assert returns(world) == [Returned(ALICE, START + 2.5, TabId("t1"), SessionId("s1"), Cause.GOING_AWAY, 2.5, False)]
+    assert returns(world) == [
+        Returned(ALICE, START + 2.5, TabId("t1"), SessionId("s1"), Cause.GOING_AWAY, 2.5, False, 8.0)
+    ]
     cancelled = world.graces()[-1]
     assert cancelled == GraceCancelled(ALICE, START + 2.5, Cause.GOING_AWAY, 2.5)
 

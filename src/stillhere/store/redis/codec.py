@@ -19,6 +19,7 @@ from stillhere.core.events import (
     GraceCancelled,
     GraceExpired,
     GraceStarted,
+    Lapsed,
     Notice,
     NoticeKind,
     Returned,
@@ -241,9 +242,11 @@ def decode_kept(packed: bytes) -> Entry:
         ValueError, TypeError, KeyError, msgspec.MsgspecError: it is none of ours.
     """
     e = unpack(packed)
+    if e[0] == "l":
+        return Lapsed(UserId(e[1]), float(e[2]), tuple(map(TabId, e[3])), float(e[4]))
     if e[0] != "d":
         return decode_event(packed)
-    _, user, at, incarnation, connections, endings, leaves, gone, clock, on_hold = e
+    _, user, at, incarnation, connections, endings, leaves, gone, clock, on_hold, ended_at, fresh, epoch, recovering = e
     return Contributed(
         UserId(user),
         float(at),
@@ -254,6 +257,10 @@ def decode_kept(packed: bytes) -> Entry:
         tuple(map(ConnectionId, gone)),
         float(clock),
         on_hold,
+        _some(ended_at),
+        fresh,
+        epoch,
+        recovering,
     )
 
 
@@ -285,7 +292,7 @@ def decode_event(packed: bytes) -> Event:
     if tag == "x":
         return GraceExpired(user, float(e[1]), Cause(e[2]), float(e[3]))
     if tag == "r":
-        return Returned(user, float(e[1]), TabId(e[2]), SessionId(e[3]), Cause(e[4]), float(e[5]), e[6])
+        return Returned(user, float(e[1]), TabId(e[2]), SessionId(e[3]), Cause(e[4]), float(e[5]), e[6], float(e[7]))
     raise ValueError(f"an event is tagged {tag!r}")
 
 

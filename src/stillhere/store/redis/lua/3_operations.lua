@@ -100,7 +100,7 @@ local function supersede(S, user, rec, incarnation, c)
 end
 
 -- For the timeline: what is new in a contribution; see stillhere.core.events.Contributed.
-local function contributed(S, user, rec, incarnation, told, former, before, list)
+local function contributed(S, user, rec, incarnation, told, former, before, list, ended_at, fresh, again)
   if S.kept == 0 then return end
   local changed, endings, gone, there = {}, {}, {}, {}
   for _, c in ipairs(list) do
@@ -116,8 +116,9 @@ local function contributed(S, user, rec, incarnation, told, former, before, list
   for _, c in ipairs(former) do
     if not there[c[ID]] then gone[#gone + 1] = c[ID] end
   end
-  if #changed + #endings + #gone + #told[5] == 0 then return end
-  local entry = { 'd', user, S.now, incarnation, changed, endings, told[5], gone, S.v, on_hold(S) }
+  if #changed + #endings + #gone + #told[5] == 0 and not again then return end
+  local entry = { 'd', user, S.now, incarnation, changed, endings, told[5], gone, S.v, on_hold(S), ended_at or false,
+    fresh, S.epoch, S.v < S.r }
   remember(S, user, rec, cmsgpack.pack(entry))
 end
 
@@ -129,7 +130,7 @@ local function merge(S, rec, incarnation, told, ended_at)
   for _, leave in ipairs(told[5]) do forget_room(rec, leave) end
   local opened = false
   for _, c in ipairs(told[3]) do opened = opened or active(c) end
-  local present = opened or rec[PHASE] ~= OFF
+  local present, fresh = opened or rec[PHASE] ~= OFF, rec[PHASE] == OFF and #rec[SHARES] == 0
   -- what it was told before, a store may have forgotten that lost its last writes: watchers have not
   local forgotten = not present and S.v < S.r
   local left, cause = {}, nil
@@ -160,7 +161,8 @@ local function merge(S, rec, incarnation, told, ended_at)
     if at then table.remove(rec[SHARES], at) end
     S.held[user] = false
   end
-  contributed(S, user, rec, incarnation, told, former, before, list)
+  local again = opened and rec[EPOCH] ~= S.epoch
+  contributed(S, user, rec, incarnation, told, former, before, list, ended_at, fresh, again)
   if #rec[SHARES] > (#list > 0 and 1 or 0) then take_over(rec, incarnation, list, told[4]) end
   if forgotten and #rec[HOLDS] > 0 then rec[PHASE], cause = HELD, 'connection_open' end
   for _, c in ipairs(arrived) do
@@ -338,15 +340,20 @@ function operations.sweep(S)
       S.due[user] = 'unsure' -- who is there without a window leaves
       touch(S, user)
       if rec then
-        local staying, last = {}, nil
+        local staying, last, tabs = {}, nil, {}
         for _, h in ipairs(rec[HOLDS]) do
           if h[H_DEADLINE] > S.v then
             staying[#staying + 1] = h
-          elseif not last or h[H_DEADLINE] > last[H_DEADLINE] then
-            last = h
+          else
+            tabs[#tabs + 1] = h[H_CONNECTION][TAB]
+            if not last or h[H_DEADLINE] > last[H_DEADLINE] then last = h end
           end
         end
         rec[HOLDS] = staying
+        if last then
+          table.sort(tabs)
+          remember(S, user, rec, cmsgpack.pack({ 'l', user, S.now, tabs, S.v }))
+        end
         settle(S, user, rec, last and last[H_CAUSE])
       end
     end
