@@ -11,7 +11,17 @@ from typing import Any
 
 from stillhere.core.clock import ClockLimits
 from stillhere.core.connection import Connection
-from stillhere.core.events import Change, Event, GraceCancelled, GraceExpired, GraceStarted, Returned, Transition
+from stillhere.core.events import (
+    Change,
+    Entry,
+    Event,
+    Given,
+    GraceCancelled,
+    GraceExpired,
+    GraceStarted,
+    Returned,
+    Transition,
+)
 from stillhere.core.grace import GracePolicy
 from stillhere.core.leases import Answer, Limits
 from stillhere.core.ledger import Ledger
@@ -127,6 +137,8 @@ class World:
             assert self.ledger.join(self.now, node.incarnation, 1, LEASE) is Answer.OK
         self.watcher = Watcher()
         self.events: list[Event] = []
+        self.entries: list[Entry] = []
+        """The same with what it followed from, as in timelines."""
         self.orders: list[tuple[Order, ConnectionId]] = []
         self.ids = 0
         self.home: dict[ConnectionId, Node] = {}
@@ -283,7 +295,10 @@ class World:
     def hear(self) -> None:
         """Watchers apply what they are told."""
         notices = {notice.version for notice in self.ledger.take_notices()}
-        for event in self.ledger.take_events():
+        for event in self.ledger.take_entries():
+            self.entries.append(event)
+            if isinstance(event, Given):
+                continue
             self.events.append(event)
             if isinstance(event, Transition):
                 while self.watcher.version + 1 in notices:
