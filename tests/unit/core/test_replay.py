@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from stillhere.core.clock import ClockLimits
 from stillhere.core.events import Change, Contributed, Entry, Event, Returned, Transition
 from stillhere.core.grace import PROFILES
-from stillhere.core.leases import Limits
+from stillhere.core.leases import Answer, Limits
 from stillhere.core.quality import compare, curves, enough
+from stillhere.core.record import ConnectionSummary, Contribution, Ending
 from stillhere.core.replay import by_user, replay, without_version
-from stillhere.core.words import Cause, UserId
-from tests.unit.core.scripts import ALL, NODES, PLAIN, USERS, Step, Teller, scripts
+from stillhere.core.words import Cause, ConnectionId, Incarnation, ReadyState, SessionId, TabId, UserId
+from tests.unit.core.scripts import ALL, NODES, PLAIN, TROUBLE, USERS, Step, Teller, scripts
 from tests.unit.core.world import ALICE, START, World
 
 SHORT = {Cause.GOING_AWAY: 0.5, Cause.ABNORMAL: 2.0, Cause.CLIENT_CLOSE: 0.0, Cause.EXPIRED: 20.0}
@@ -31,10 +32,11 @@ def events_of(world: World, user: str) -> list[Event]:
     return [without_version(e) for e in world.events if e.user == user]
 
 
+@pytest.mark.parametrize("kinds", [ALL, TROUBLE], ids=["all", "trouble"])
 @pytest.mark.parametrize("limits", [None, CLUSTER], ids=["one node's store", "a store that watchers outlive"])
-def test_the_recorded_events_follow_again_from_any_history(limits: Limits | None) -> None:
-    @settings(max_examples=4 * settings().max_examples, deadline=None)
-    @given(scripts(ALL))
+def test_the_recorded_events_follow_again_from_any_history(limits: Limits | None, kinds: Sequence[str]) -> None:
+    @settings(max_examples=3 * settings().max_examples, deadline=None)
+    @given(scripts(kinds))
     def holds(script: list[Step]) -> None:
         world = told(script, limits=limits)
         for user, entries in by_user(world.entries).items():
@@ -86,6 +88,21 @@ def loosely(event: Event) -> object:
     if isinstance(event, Transition):
         return event.at, event.change, event.cause, event.room, event.connections
     return None if isinstance(event, Returned) else event
+
+
+def test_the_end_of_a_connection_that_a_store_forgot_is_replayed_as_one_that_watchers_may_know_of() -> None:
+    world = World(limits=CLUSTER, nodes=())
+    world.ledger.hello(world.now, "another run", known_epoch=7)  # so it had something, and lost it
+    c = ConnectionSummary(ConnectionId("c1"), SessionId("s1"), TabId("t1"), ReadyState.OPEN, world.now - 60.0)
+    end = Ending(c.id, c.session, c.tab, Cause.GOING_AWAY, 8.0, 1.0, 1001, c, "client")
+    node = Incarnation("n1")
+    assert world.ledger.join(world.now, node, 1, 60.0) is Answer.OK
+    assert world.ledger.put(world.now, node, 1, [Contribution(ALICE, 1, (), (end,))]) is Answer.OK
+    world.hear()
+    assert world.changes() == [Change.ONLINE]
+    world.advance(30.0)
+    assert world.changes() == [Change.ONLINE, Change.OFFLINE]
+    assert replay(world.entries).faithful
 
 
 # -- false offlines, ghost time, advice -------------------------------------------------------------------------------
