@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from stillhere.http import dev as development
-from stillhere.http import events, nodes, rooms, service, stats, users
+from stillhere.http import events, nodes, rooms, service, stats, timelines, users
 from stillhere.http.call import Api
 from stillhere.http.dev import DevMode
 from stillhere.http.errors import Refused, tell
@@ -43,6 +43,7 @@ def build_app(
     api = Api(node, dev, Streams(node, streams or StreamLimits()), Rates(node.monotonic()))
     operations = [
         *users.OPERATIONS,
+        *timelines.OPERATIONS,
         *rooms.OPERATIONS,
         *events.OPERATIONS,
         *nodes.OPERATIONS,

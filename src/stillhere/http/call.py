@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,7 @@ from stillhere.core.words import RoomName, UserId
 from stillhere.http.errors import Refused
 from stillhere.http.operations import JSON, Operation
 from stillhere.wire.ids import id_fault
+from stillhere.wire.pseudonyms import Masks
 
 if TYPE_CHECKING:
     from stillhere.http.dev import DevMode
@@ -47,6 +49,8 @@ class Api:
         self.rates = rates
         self.document: dict[str, Any] = {}
         """The OpenAPI document."""
+        self.masks = Masks(secrets.token_bytes(32))
+        """For recordings: the same all the while this process lives."""
         self.drains = False
         """Whether a drain was asked for."""
 

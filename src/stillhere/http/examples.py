@@ -17,15 +17,15 @@ NODE = Parameter("The name of a node, as `server.node` has it.", "n1")
 PRESENCE = UserPresence("alice", "online", EPOCH, 42, AT, devices=2, info={"name": "Alice"})
 MEMBER = Member("alice", "online", EPOCH, 43, AT, metas=[MemberMeta("c_7dQxW1mPz0aBcDeF", {"seat": 4})])
 
-_KEY = "ali…:s_9…:1790000000123:c_7dQxW1…"
+KEY = "ali…:s_9…:1790000000123:c_7dQxW1…"
 
 DIAGNOSTICS = Diagnostics(
     user="alice",
     online=True,
     status="online",
     active_connection_count=1,
-    connection_keys=[_KEY],
-    connections=[ConnectionInfo(_KEY, "OPEN", AT, AT + 5000, "n1", "t_4f1c", "Chrome 156", "active")],
+    connection_keys=[KEY],
+    connections=[ConnectionInfo(KEY, "OPEN", AT, AT + 5000, "n1", "t_4f1c", "Chrome 156", "active")],
     grace=None,
     epoch=EPOCH,
     version=42,
