@@ -86,6 +86,11 @@ class Api:
         """GET a path and read the JSON answer."""
         return self._authorized("GET", path, None)
 
+    def get_lines(self, path: str) -> list[bytes]:
+        """GET a path and read the lines of its answer."""
+        content: bytes = self._authorized("GET", path, None, json=False)
+        return content.splitlines()
+
     def post(self, path: str, body: object) -> Any:
         """POST JSON to a path and read the JSON answer."""
         return self._authorized("POST", path, msgspec.json.encode(body))
@@ -122,15 +127,15 @@ class Api:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _authorized(self, method: str, path: str, body: bytes | None) -> Any:
+    def _authorized(self, method: str, path: str, body: bytes | None, *, json: bool = True) -> Any:
         self._log_in()
         try:
-            return self._call(method, path, body)
+            return self._call(method, path, body, json=json)
         except Unauthorized:
             if not self._forget_log_in():
                 raise
         self._log_in()
-        return self._call(method, path, body)
+        return self._call(method, path, body, json=json)
 
     def _log_in(self) -> None:
         """Without credentials a server on this machine may be a development server, which lets anybody in."""
@@ -148,7 +153,7 @@ class Api:
             self._headers.pop("Authorization", None)
         return was
 
-    def _call(self, method: str, path: str, body: bytes | None) -> Any:
+    def _call(self, method: str, path: str, body: bytes | None, *, json: bool = True) -> Any:
         connection = self._connect(TIMEOUT)
         try:
             answer = self._send(connection, method, path, body, {})
@@ -163,6 +168,8 @@ class Api:
             raise Failure(f"the answer to {method} {path} is longer than {ANSWER_BYTES} bytes")
         if answer.length:
             raise NoAnswer(f"{self.url} broke off in the middle of its answer")
+        if not json:
+            return content
         try:
             return msgspec.json.decode(content) if content else None
         except msgspec.DecodeError:

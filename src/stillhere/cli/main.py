@@ -13,6 +13,10 @@ COMMANDS = {
     "dev": "stillhere.cli.dev:dev",
     "who": "stillhere.cli.who:who",
     "tail": "stillhere.cli.tail:tail",
+    "explain": "stillhere.cli.explain:explain",
+    "timeline": "stillhere.cli.timeline:timeline",
+    "replay": "stillhere.cli.replay:replay",
+    "advise": "stillhere.cli.replay:advise",
     "token": "stillhere.cli.token:token",
     "config": "stillhere.cli.config:config",
     "bench": "stillhere.cli.bench:bench",
@@ -46,5 +50,6 @@ def main() -> None:
     A trial on this machine, with a demo page:   stillhere dev
     Who is online there:                         stillhere who
     Every change, as it happens:                 stillhere tail
+    Why is she offline?                          stillhere explain alice
     A server:                                    stillhere serve --config stillhere.toml
     """

@@ -212,6 +212,8 @@ def note_return(record: Record, c: ConnectionSummary, now: float, horizon: float
     if gap > gone.window + horizon:
         return None
     false = record.phase is Phase.OFFLINE and now - record.offline_at <= horizon
+    if false:
+        record.offline_at = 0.0  # each OFFLINE counts once, though several tabs come back at once
     return Returned(record.user, now, gone.tab, gone.session, gone.cause, gap, false, gone.window)
 
 

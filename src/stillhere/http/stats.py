@@ -68,6 +68,10 @@ class FalseOffline(Told, frozen=True):
     by_cause: dict[str, int]
     returns: Annotated[dict[str, int], Meta(description="Tabs and sessions that came back, by the cause they went.")]
     ghost_ms: Annotated[dict[str, int], Meta(description="How long users who were gone were still shown, by cause.")]
+    too_short_ms: Annotated[
+        dict[str, int],
+        Meta(description="By how much the windows of false offlines were too short, summed up, by cause."),
+    ]
 
 
 class Service(Told, frozen=True):
@@ -185,6 +189,7 @@ async def _stats(call: Call) -> Response:
                 by_cause=false,
                 returns=_whole(_values(metrics.reconnect_gap, "cause", "_count")),
                 ghost_ms=_whole(_values(metrics.ghost_seconds, "cause"), 1000),
+                too_short_ms=_whole(_values(metrics.too_short, "cause", "_sum"), 1000),
             ),
             service=Service(
                 started_at=ms(figures.started_at),
@@ -205,7 +210,9 @@ _EXAMPLE = Stats(
     now=Now(2, 1, 1, 12, 0, 1, 3),
     totals=Totals(31, 29, 1, 12, 11, 4, 87, 164),
     per_second=PerSecond(60_000, 0.4, 0.383, 0.2, 1.45, 2.733),
-    false_offline=FalseOffline(1, {"client_close": 1}, {"client_close": 3, "going_away": 17}, {"going_away": 80_000}),
+    false_offline=FalseOffline(
+        1, {"client_close": 1}, {"client_close": 3, "going_away": 17}, {"going_away": 80_000}, {"client_close": 1_200}
+    ),
     service=Service(AT - 3_600_000, "sqlite", True, 0, 1, 0, False),
 )
 

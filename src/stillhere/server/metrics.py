@@ -10,7 +10,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import stillhere
-from stillhere.core.events import Change, Event, GraceExpired, Returned, Transition
+from stillhere.core.events import Change, Event, Returned, Transition, ghost_of
+from stillhere.core.quality import too_short
 
 if TYPE_CHECKING:
     from stillhere.server.statistics import NodeStatistics
@@ -43,9 +44,16 @@ class Metrics:
             ["cause"],
             registry=registry,
         )
+        self.too_short = Histogram(
+            "stillhere_window_too_short_seconds",
+            "By how much the window of a false offline was too short",
+            ["cause"],
+            buckets=_GAPS,
+            registry=registry,
+        )
         self.ghost_seconds = Counter(
             "stillhere_ghost_seconds",
-            "Time during which users were shown online after their last connection had ended for good",
+            "Time during which users were shown although their last connection had really ended",
             ["cause"],
             registry=registry,
         )
@@ -80,12 +88,13 @@ class Metrics:
             match event:
                 case Transition(change=Change.ONLINE | Change.OFFLINE | Change.UPDATED):
                     self.transitions.labels(event.change.value, event.cause).inc()
+                    if ghost := ghost_of(event):
+                        self.ghost_seconds.labels(event.cause).inc(ghost)
                 case Returned():
                     self.reconnect_gap.labels(event.cause.value).observe(event.gap)
                     if event.false_offline:
                         self.false_offline.labels(event.cause.value).inc()
-                case GraceExpired():
-                    self.ghost_seconds.labels(event.cause.value).inc(event.ghost)
+                        self.too_short.labels(event.cause.value).observe(too_short(event))
                 case _:
                     pass
 

@@ -164,6 +164,7 @@ local function note_return(S, user, rec, c)
   local gap = math.max(0, S.now - back[4])
   if gap > back[5] + S.horizon then return nil end
   local wrong = rec[PHASE] == OFF and S.now - rec[OFFLINE_AT] <= S.horizon
+  if wrong then rec[OFFLINE_AT] = 0 end -- each OFFLINE counts once, though several tabs come back at once
   return { 'r', user, S.now, back[1], back[2], back[3], gap, wrong, back[5] }
 end
 
