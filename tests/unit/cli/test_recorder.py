@@ -57,12 +57,12 @@ def test_a_replay_under_another_window_shows_what_would_have_been_shown(log: Pat
     assert told.exit_code == 0, told.output
     assert told.output.splitlines() == [
         "2 users, 19 entries; with going_away=4000",
-        "                AS RECORDED      WITH THESE",
-        "OFFLINE shown   3                2",
-        "false offlines  1                0",
-        "ghost time      2 s              4 s",
-        "  bye           0 false, 0 ms    0 false, 0 ms",
-        "  going_away    1 false, 2 s     0 false, 4 s",
+        "                AS RECORDED    WITH THESE",
+        "OFFLINE shown   3              2",
+        "false offlines  1              0",
+        "ghost time      2 s            4 s",
+        "  bye           0 false, 0 ms  0 false, 0 ms",
+        "  going_away    1 false, 2 s   0 false, 4 s",
         "",
         "shown otherwise (- as recorded, + with these windows; UTC):",
         "- 1970-01-01 00:17:07.000  alice  PRESENCE_OFFLINE  cause=going_away",
