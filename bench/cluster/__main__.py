@@ -33,7 +33,7 @@ TITLES = {
     "idle_ms": "Redis CPU per idle node and second, ms",
     "pair_bytes": "bytes to each node per second, for each node that there is",
     "user_bytes": "bytes per online user, the log aside",
-    "gone_bytes": "bytes per user who went, with two entries of the timeline",
+    "gone_bytes": "bytes per user who went, with four entries of the timeline",
     "timeline_bytes": "bytes per further entry of a timeline",
     "log_entry_bytes": "bytes per entry of the log",
     "crowd_s": "s until all users were put",

@@ -211,7 +211,7 @@ def history(plan: Plan) -> Figures:
         often = grown()
     return {
         "gone_bytes": (once - empty) / users,
-        "timeline_bytes": (often - once) / (users * times * 2),
+        "timeline_bytes": (often - once) / (users * times * 4),  # two transitions, and what each follows from
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import generate_latest
 
+from stillhere.core.words import UserId
 from tests.unit.server.world import World, lived
 
 
@@ -56,6 +57,42 @@ async def test_counters_count_what_happened(world: World) -> None:
     assert {(name, labels): world.metric(name, **dict(labels)) for name, labels in counted} == counted
     assert world.metric("stillhere_ghost_seconds_total", cause="going_away") == pytest.approx(8, abs=0.1)
     assert world.metric("stillhere_reconnect_gap_seconds_sum", cause="going_away") == pytest.approx(2, abs=0.01)
+
+
+@lived()
+async def test_a_false_offline_counts_once_and_with_how_much_its_window_was_too_short(world: World) -> None:
+    tabs = [await world.connect("ann", tab=tab) for tab in ("t1", "t2")]
+    await world.pass_time(1)
+    for ann in tabs:
+        ann.leave(1001)
+    await world.pass_time(12)
+    for tab in ("t1", "t2"):
+        await world.connect("ann", tab=tab)
+    assert world.metric("stillhere_false_offline_total", cause="going_away") == 1
+    assert world.metric("stillhere_window_too_short_seconds_count", cause="going_away") == 1
+    assert world.metric("stillhere_window_too_short_seconds_sum", cause="going_away") == pytest.approx(4, abs=0.1)
+    assert world.metric("stillhere_ghost_seconds_total", cause="going_away") == pytest.approx(8, abs=0.1)
+
+
+@lived()
+async def test_a_kick_in_a_window_ends_a_ghost_that_is_counted(world: World) -> None:
+    ann = await world.connect("ann")
+    ann.leave(1001)
+    await world.pass_time(5)
+    world.node.disconnect(UserId("ann"))
+    await world.settle()
+    assert world.metric("stillhere_ghost_seconds_total", cause="kicked") == pytest.approx(5, abs=0.1)
+
+
+@lived()
+async def test_who_is_invisible_is_no_ghost(world: World) -> None:
+    ann = await world.connect("ann")
+    await world.pass_time(3)
+    await ann.ask("state", availability="invisible")
+    ann.leave(1001)
+    await world.pass_time(20)
+    for cause in ("invisible", "going_away"):
+        assert not world.metric("stillhere_ghost_seconds_total", cause=cause)
 
 
 @lived()
