@@ -1,7 +1,7 @@
 """``python -m bench.recorder``: what the flight recorder costs per connect, in pairs with and without it.
 
 A connect is told to a store as a node tells it, in batches of ten; only the store's own CPU is measured, that of all
-its threads. "Without" is the same store with nothing noted of what the nodes told: timelines have the transitions alone.
+its threads. "Without" is the same store with nothing noted of what nodes told: timelines have the transitions alone.
 """
 
 from __future__ import annotations

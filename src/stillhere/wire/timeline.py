@@ -172,7 +172,7 @@ class _Reader:
                     window_ms=ms(entry.window),
                     deadline=ms(entry.at + entry.window),
                 )
-            case Transition():
+            case _:
                 yield _transition(entry)
 
     def _contributed(self, entry: Contributed) -> Iterator[TimelineItem]:

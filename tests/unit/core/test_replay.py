@@ -166,6 +166,16 @@ def test_windows_after_a_restart_are_those_of_the_restarts_cause() -> None:
     assert [e.at - START for e in run.events if isinstance(e, Transition)] == [0.0, 11.0]
 
 
+def test_a_restart_prolongs_no_window_that_other_windows_had_ended() -> None:
+    world = World()
+    world.end(world.connect())
+    world.advance(1.0)
+    world.ledger.hold_everyone(world.now, Cause.NODE_DRAIN, 20.0)
+    world.hear()
+    run = replay(world.entries, {Cause.GOING_AWAY: 0.0}, until=world.now)
+    assert [e.change for e in run.events if isinstance(e, Transition)] == [Change.ONLINE, Change.OFFLINE]
+
+
 def test_a_timeline_of_which_everything_is_missing_is_told_of_as_such() -> None:
     world = World()
     c = world.connect()
