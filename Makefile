@@ -89,6 +89,10 @@ mutants: $(MUTANTS) ## mutate core/ and wire/ and list the survivors (long; not 
 simulate: $(DEV) ## a cluster under a virtual clock and a hail of faults (SEEDS=0-299, SIMULATE_ARGS=…)
 	@PYTHONHASHSEED=0 $(BIN)/python -m stillhere.simulation $(or $(SEEDS),0-299) $(SIMULATE_ARGS)
 
+.PHONY: docs
+docs: $(DEV) ## build the documentation as a site into build/site, and check its links
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 .PHONY: lock
 lock: ## pin what the ranges allow (UPGRADE=1 takes the newest)
 	@scripts/need.sh python
