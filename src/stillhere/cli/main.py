@@ -15,6 +15,7 @@ COMMANDS = {
     "tail": "stillhere.cli.tail:tail",
     "token": "stillhere.cli.token:token",
     "config": "stillhere.cli.config:config",
+    "webhooks": "stillhere.cli.webhooks:webhooks",
     "bench": "stillhere.cli.bench:bench",
 }
 """Name to module and object; ``who`` should not wait for a web server to be imported."""
