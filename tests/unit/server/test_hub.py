@@ -341,7 +341,7 @@ async def test_who_is_there_only_as_a_lost_epoch_left_them_is_not_shown_again_un
         return msgspec.structs.replace(found, members=members, doubtful=doubtful)
 
     world.store.snapshot = of_a_lost_epoch  # type: ignore[method-assign]
-    world.store.room = room_of_a_lost_epoch  # type: ignore[method-assign, assignment]
+    world.store.room = room_of_a_lost_epoch  # type: ignore[method-assign]
     bob.take()
     world.node.hub._reload(0)
     await world.pass_time(2.0)
