@@ -76,6 +76,8 @@ async def test_a_mount_whose_lifespan_was_forgotten_starts_with_a_warning(
             assert (await get(presence.app, "/v1/users/alice")).status_code == 200
     assert [record.name for record in caplog.records] == ["stillhere.embed"]
     await presence.stop()
+    assert (await get(presence.app, "/readyz")).status_code == 503, "a stop is a stop: no late request starts it again"
+    assert not presence.running
 
 
 class Lifespan:
