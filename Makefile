@@ -108,7 +108,7 @@ lock: ## pin what the ranges allow (UPGRADE=1 takes the newest)
 .PHONY: clean
 clean: ## remove everything that these targets made
 	rm -rf $(VENV) .stamps build dist htmlcov .coverage .coverage.* src/stillhere/pages web/node_modules
-	rm -rf $(SDK)/node_modules $(SDK)/dist
+	rm -rf $(SDK)/node_modules $(SDK)/dist examples/react/node_modules examples/react/dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -30,7 +30,7 @@ lock server --extra server --extra redis --constraints requirements/dev.txt
 lock build --group build --constraints requirements/dev.txt
 lock mutants --extra all --group mutants --constraints requirements/dev.txt
 
-for folder in web clients/typescript; do
+for folder in web clients/typescript examples/react; do
     echo "locking $folder/package-lock.json"
     if [ -n "$upgrade" ]; then (cd "$folder" && npm update --package-lock-only --ignore-scripts --no-audit --no-fund); fi
     (cd "$folder" && npm install --package-lock-only --ignore-scripts --no-audit --no-fund)
