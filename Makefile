@@ -10,6 +10,9 @@ DEV := $(VENV)/.dev-installed
 SERVER := $(VENV)/.server-installed
 MUTANTS := $(VENV)/.mutants-installed
 WEB := web/node_modules/.installed
+SDK := clients/typescript
+SDK_DEV := $(SDK)/node_modules/.installed
+SDK_BUILT := $(SDK)/dist/index.js
 PAGES := src/stillhere/pages/index.html
 
 # What may be passed: make demo PORT=7500, make test PYTEST_ARGS="-k grace" GATE=
@@ -20,7 +23,8 @@ WORKERS ?= 0
 # core/ and wire/ are small and pure: every branch of them is tested. `GATE=` runs without this gate, for a subset.
 GATE ?= --cov=stillhere.core --cov=stillhere.wire --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
-WEB_SOURCES := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
+WEB_SOURCES := $(shell find web $(SDK)/src -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
+SDK_SOURCES := $(shell find $(SDK) -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -37,16 +41,18 @@ demo: $(SERVER) $(PAGES) ## install, build the pages and start the demo (PORT=�
 	@$(BIN)/stillhere dev $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: $(DEV) $(PAGES) test-tools ## every test: TypeScript, Python, browser (PYTEST_ARGS=…, WORKERS=…)
+test: $(DEV) $(PAGES) $(SDK_BUILT) test-tools ## every test: TypeScript, Python, browser (PYTEST_ARGS=…, WORKERS=…)
 	@cd web && npm test
+	@cd $(SDK) && npm test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(GATE) $(PYTEST_ARGS)
 
 .PHONY: check
-check: $(DEV) $(WEB) ## lint, format, types (Python and TypeScript), layer rules
+check: $(DEV) $(WEB) $(SDK_BUILT) ## lint, format, types (Python and TypeScript), layer rules
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy --strict
 	@cd web && npm run check
+	@cd $(SDK) && npm run --silent check && npm run --silent size && npm run --silent lint:package
 	@$(BIN)/python -m pytest -q tests/architecture
 
 .PHONY: fmt
@@ -89,6 +95,10 @@ mutants: $(MUTANTS) ## mutate core/ and wire/ and list the survivors (long; not 
 simulate: $(DEV) ## a cluster under a virtual clock and a hail of faults (SEEDS=0-299, SIMULATE_ARGS=…)
 	@PYTHONHASHSEED=0 $(BIN)/python -m stillhere.simulation $(or $(SEEDS),0-299) $(SIMULATE_ARGS)
 
+.PHONY: docs
+docs: $(DEV) ## build the documentation as a site into build/site, and check its links
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 .PHONY: lock
 lock: ## pin what the ranges allow (UPGRADE=1 takes the newest)
 	@scripts/need.sh python
@@ -98,6 +108,7 @@ lock: ## pin what the ranges allow (UPGRADE=1 takes the newest)
 .PHONY: clean
 clean: ## remove everything that these targets made
 	rm -rf $(VENV) .stamps build dist htmlcov .coverage .coverage.* src/stillhere/pages web/node_modules
+	rm -rf $(SDK)/node_modules $(SDK)/dist examples/react/node_modules examples/react/dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -134,6 +145,19 @@ $(WEB): web/package.json web/package-lock.json
 	@echo "installing the pinned packages of web/package-lock.json"
 	@cd web && npm ci --no-audit --no-fund
 	@touch $@
+
+$(SDK_DEV): $(SDK)/package.json $(SDK)/package-lock.json
+	@scripts/need.sh node
+	@echo "installing the pinned packages of $(SDK)/package-lock.json"
+	@cd $(SDK) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(SDK_BUILT): $(SDK_DEV) $(SDK_SOURCES)
+	@cd $(SDK) && npm run build
+	@touch $@
+
+.PHONY: sdk
+sdk: $(SDK_BUILT) ## build the TypeScript SDK
 
 $(PAGES): $(WEB) $(WEB_SOURCES)
 	@cd web && npm run build

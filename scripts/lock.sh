@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes requirements/{dev,server,build,mutants}.txt and web/package-lock.json from the ranges in pyproject.toml and
-# web/package.json. One lock serves every platform and every Python from 3.11 on (markers say which line is for whom).
+# Writes requirements/{dev,server,build,mutants}.txt from the ranges in pyproject.toml, and the package-lock.json of the
+# pages and the SDK from their package.json. One lock serves every platform and every Python from 3.11 on (markers say which line is for whom).
 #
 #   scripts/lock.sh            keeps what is locked where the ranges still allow it
 #   scripts/lock.sh --upgrade  takes the newest that the ranges allow
@@ -30,8 +30,8 @@ lock server --extra server --extra redis --constraints requirements/dev.txt
 lock build --group build --constraints requirements/dev.txt
 lock mutants --extra all --group mutants --constraints requirements/dev.txt
 
-if [ -f web/package.json ]; then
-    echo "locking web/package-lock.json"
-    if [ -n "$upgrade" ]; then (cd web && npm update --package-lock-only --ignore-scripts --no-audit --no-fund); fi
-    (cd web && npm install --package-lock-only --ignore-scripts --no-audit --no-fund)
-fi
+for folder in web clients/typescript examples/react; do
+    echo "locking $folder/package-lock.json"
+    if [ -n "$upgrade" ]; then (cd "$folder" && npm update --package-lock-only --ignore-scripts --no-audit --no-fund); fi
+    (cd "$folder" && npm install --package-lock-only --ignore-scripts --no-audit --no-fund)
+done

@@ -11,7 +11,18 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "stillhere"
 
-LAYERS = {"core": 0, "wire": 1, "store": 2, "server": 3, "http": 4, "transport": 4, "gateways": 4, "cli": 5}
+LAYERS = {
+    "core": 0,
+    "wire": 1,
+    "client": 2,
+    "store": 2,
+    "server": 3,
+    "http": 4,
+    "transport": 4,
+    "gateways": 4,
+    "embed": 5,
+    "cli": 6,
+}
 """A room may import rooms of a lower number. A module beside the rooms (``stillhere.x``) stands where ``cli`` does."""
 
 UNIMPORTED = ("simulation", "testing")
@@ -20,18 +31,23 @@ UNIMPORTED = ("simulation", "testing")
 SIBLINGS = {
     "store": ("memory", "sqlite", "redis"),
     "transport": ("picows", "asgi"),
+    "embed": ("django", "fastapi"),
 }
 """Engines that do the same job: the names of their modules or packages, or what these names begin with."""
 
 THIRD_PARTY = {
     "core": {"msgspec"},
     "wire": {"msgspec"},
+    "client": {"httpx", "msgspec", "websockets"},
     "store": {"msgspec"},
     "store.redis": {"msgspec", "redis"},
     "server": {"msgspec", "jwt", "prometheus_client"},
     "http": {"msgspec", "prometheus_client", "starlette"},
     "transport": {"msgspec", "picows", "starlette", "uvicorn", "websockets"},
     "gateways": {"msgspec", "starlette"},
+    "embed": {"msgspec", "prometheus_client", "starlette"},
+    "embed.django": {"django", "msgspec"},
+    "embed.fastapi": {"fastapi", "msgspec"},
     "cli": {"click", "msgspec", "uvicorn", "uvloop", "websockets"},
     "": {"msgspec", "starlette"},
 }

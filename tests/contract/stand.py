@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ import msgspec
 
 from stillhere.core.events import Event, Transition
 from stillhere.core.grace import GracePolicy
-from stillhere.core.leases import Limits
+from stillhere.core.leases import Answer, Limits
 from stillhere.core.record import ConnectionSummary, Contribution, Ending, Leave
 from stillhere.core.words import (
     Cause,
@@ -23,15 +25,19 @@ from stillhere.core.words import (
     TabId,
     UserId,
 )
-from stillhere.store.contract import Cursor, Outcome, Store
+from stillhere.store.cluster.store import ClusterStore
+from stillhere.store.contract import Cursor, Outcome, Store, StoreUnavailable
 from stillhere.store.local import LocalStore
 from stillhere.store.memory import MemoryStore
 from stillhere.store.sqlite import SqliteStore
 from stillhere.store.sqlite_writer import Retention
+from tests.contract.shared_place import Neighbour, SharedPlace
 
 START = 1_790_000_000.0
 LEASE = 15.0
 NODE = Incarnation("n1.first")
+NEWS_TIMEOUT = 10.0
+"""Seconds that the log may take to reach a reader on a busy machine."""
 
 ALICE, BOB, CAROL = UserId("alice"), UserId("bob"), UserId("carol")
 LOBBY, ATTIC = RoomName("lobby"), RoomName("attic")
@@ -77,7 +83,7 @@ def make_sqlite(folder: Path, clock: Clock, kept: Kept) -> SqliteStore:
 
 
 STORES: dict[str, Make] = {"memory": make_memory, "sqlite": make_sqlite}
-"""The suite runs over each of these."""
+"""The suite runs over each of these, and over the servers of :data:`tests.contract.shared_place.SERVERS`."""
 
 
 class Desk:
@@ -89,7 +95,7 @@ class Desk:
         self.connections: dict[UserId, dict[ConnectionId, ConnectionSummary]] = {}
         self.revisions: dict[UserId, int] = {}
         self.events: list[Event] = []
-        self._opened = 0
+        self.opened = 0
 
     def told(self, user: UserId, endings: Sequence[Ending] = (), leaves: Sequence[Leave] = ()) -> Contribution:
         """The next contribution of a user."""
@@ -109,19 +115,21 @@ class Desk:
         return outcome
 
     async def wait(self, seconds: float) -> list[Event]:
-        """Let time pass, with a sweep each second. Returns what happened."""
+        """Let time pass, with a beat and a sweep each second. Returns what happened."""
         seen = len(self.events)
         until = self.clock.now + seconds
         while self.clock.now < until - 1e-9:
             self.clock.now = min(until, self.clock.now + 1.0)
+            if not self.store.applies_at_once:  # in the others a sweep is a beat, since nobody else would sweep
+                await self.store.beat()
             await self.sweep()
         return self.events[seen:]
 
     def add(self, user: UserId, tab: str = "t1", session: str = "s1", **state: Any) -> ConnectionSummary:
         """A new connection, not told yet."""
-        self._opened += 1
+        self.opened += 1
         c = ConnectionSummary(
-            ConnectionId(f"{user}.{self._opened}"),
+            ConnectionId(f"{user}.{self.opened}"),
             SessionId(session),
             TabId(tab),
             state.pop("ready", ReadyState.OPEN),
@@ -154,6 +162,38 @@ class Desk:
         return await self.put(self.told(user, [self.ending(c, cause, window, ago)]))
 
 
+class LocalNeighbour:
+    """Another node, as a store that serves one would see it if there could be any."""
+
+    def __init__(self, store: LocalStore, clock: Clock, incarnation: Incarnation) -> None:
+        self._store = store
+        self._clock = clock
+        self.incarnation = incarnation
+
+    async def join(self, lease: float) -> None:
+        """Take a lease, in seconds."""
+        assert self._store.ledger.join(self._clock.now, self.incarnation, 1, lease) == "OK"
+
+    async def put(self, *contributions: Contribution) -> list[Event]:
+        """Tell the store, which changes nothing when this node has no lease."""
+        if self._store.ledger.put(self._clock.now, self.incarnation, 1, contributions) != "OK":
+            return []
+        return list((await self._store._finish(Answer.OK)).events)
+
+    async def beat(self, lease: float) -> str:
+        """Renew the lease. Returns the store's answer."""
+        return self._store.ledger.beat(self._clock.now, self.incarnation, 1, lease)
+
+    async def asserted(self) -> None:
+        """All is told."""
+
+    def hang_up(self) -> None:
+        """There is no line that could break."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
 class Stand:
     """A started store with its clock and its node."""
 
@@ -164,33 +204,99 @@ class Stand:
         self.kept = kept
         self.store = make(folder, clock, kept)
         self.desk = Desk(self.store, clock)
+        self.first = Cursor(0, 0)
+        """The place of the log at which this run began. A shared store has numbered the node's coming already."""
+        self._news = asyncio.Event()
+        self.store.on_news(self._news.set)
+
+    @property
+    def place(self) -> SharedPlace | None:
+        """The server of a store that nodes share; None for one that serves a single node.
+
+        What follows from that by design, and is told apart in the tests:
+
+        * pages come in no order: the server goes through its table, each user once;
+        * a place beyond the newest that this node has read is no gap: other nodes write, snapshots may be ahead;
+        * the log reaches this node a moment after the answer, and from the start of the node on;
+        * figures and the next deadline are as of the last beat and the last sweep;
+        * a request that is called off may have been done or not; it is repeated;
+        * a node that died without a word is missed when its lease runs out, and the windows of others go on meanwhile.
+        """
+        return self.make if isinstance(self.make, SharedPlace) else None
 
     async def start(self, incarnation: Incarnation = NODE) -> Stand:
         await self.store.start(incarnation, LEASE)
+        self.first = await self.store.tip()
         return self
 
     async def again(self, incarnation: str = "n1.second") -> Stand:
-        """Start the next run, on what this one left."""
-        return await Stand(self.make, self.folder, self.clock, self.kept).start(Incarnation(incarnation))
+        """Start the next run, on what this one left; or another node beside this one. Its connections are others."""
+        other = Stand(self.make, self.folder, self.clock, self.kept)
+        other.desk.opened = self.desk.opened + 1000
+        return await other.start(Incarnation(incarnation))
 
     async def kill(self) -> None:
-        """End this run without a goodbye: what is not in the file is lost."""
-        assert isinstance(self.store, SqliteStore)
-        await self.store._close()
+        """End this run without a goodbye: what is not in the file is lost, and a lease runs on."""
+        if isinstance(self.store, ClusterStore):
+            parts, self.store._parts = self.store._parts, []
+            for part in parts:
+                await part.close()
+            await self.store.stop()
+        else:
+            assert isinstance(self.store, SqliteStore)
+            await self.store._close()
+
+    def neighbour(self, incarnation: str) -> LocalNeighbour | Neighbour:
+        """Another node of the same store; not joined yet."""
+        if self.place is not None:
+            return Neighbour(self.place.engine(self.clock, self.kept), Incarnation(incarnation))
+        assert isinstance(self.store, LocalStore)
+        return LocalNeighbour(self.store, self.clock, Incarnation(incarnation))
+
+    def dead(self) -> set[str]:
+        """Incarnations that are not reaped yet."""
+        if self.place is not None:
+            return self.place.dead()
+        assert isinstance(self.store, LocalStore)
+        return set(self.store.ledger.state.dead)
+
+    async def caught_up(self, after: Cursor | None = None) -> Cursor:
+        """Wait until the log can be read to its end. Returns the end."""
+        tip = await self.store.tip()
+        await self.log(after or self.first)
+        return tip
+
+    async def epoch_is_read(self) -> None:
+        """Wait until the log is read in the epoch of now: after a failover the reader finds out for itself."""
+        tip = await self.store.tip()
+        async with asyncio.timeout(NEWS_TIMEOUT):
+            while True:
+                self._news.clear()
+                with contextlib.suppress(StoreUnavailable):
+                    if (await self.store.read_log(tip)).epoch == tip.epoch:
+                        return
+                await self._news.wait()
 
     async def log(self, after: Cursor, limit: int = 1000) -> list[Transition]:
-        """The log to its end, page by page."""
+        """The log to its end of now, page by page."""
         found: list[Transition] = []
-        while True:
-            page = await self.store.read_log(after, limit)
-            assert not page.gap, f"a gap after {after}"
-            if not page.entries:
-                return found
-            found.extend(page.entries)
-            after = page.cursor
+        tip = await self.store.tip()
+        async with asyncio.timeout(NEWS_TIMEOUT):
+            while True:
+                self._news.clear()
+                page = await self.store.read_log(after, limit)
+                assert not page.gap, f"a gap after {after}"
+                found.extend(page.entries)
+                if page.cursor == after:
+                    if after.seq >= tip.seq or self.place is None:  # who is alone has it all at once
+                        return found
+                    await self._news.wait()
+                after = page.cursor
 
     def image(self) -> bytes:
         """Everything the store knows, encoded."""
+        if self.place is not None:
+            return self.place.image()
         assert isinstance(self.store, LocalStore)
         ledger = self.store.ledger
         return msgspec.msgpack.encode((ledger.state, sorted(ledger.records.items()), sorted(ledger.rooms.items())))

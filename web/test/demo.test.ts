@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import type { PresenceChange, UserView } from "stillhere";
 import { nameProblem } from "../src/demo/names";
-import { Strip } from "../src/demo/strip";
+import { Strip, originOf } from "../src/demo/strip";
 import { ago, clockTime } from "../src/demo/time";
-import { member, presence } from "./fake-world";
 
 describe("names", () => {
   test.each(["alice", "Zoë Müller", "用户", "<script>", "a".repeat(256)])("%s is taken", (name) => {
@@ -12,6 +12,7 @@ describe("names", () => {
   test("what is refused is told with the value and the rule", () => {
     expect(nameProblem("A name", "")).toBe("A name needs at least one character.");
     expect(nameProblem("A name", "a\u0007")).toContain("U+0007");
+    expect(nameProblem("A name", "a\u2028b")).toContain("U+2028");
     expect(nameProblem("A name", "é".repeat(129))).toContain("258");
   });
 });
@@ -36,37 +37,48 @@ describe("times", () => {
 
 describe("the strip", () => {
   let strip: Strip;
-  const shown = (version: number) => {
-    const change = presence("bob", "online", version);
-    return { user: "bob", presence: change, before: undefined, origin: "live" as const };
+  let version: number | undefined;
+  const bob = (stale: boolean): UserView => ({ user: "bob", status: "online", stale, changedAt: 1 });
+  const change = (before?: UserView): PresenceChange => ({ user: "bob", before, now: bob(false) });
+  const show = (at: number): void => {
+    version = at;
+    strip.showPresence([change(bob(false))], at);
   };
 
   beforeEach(() => {
-    strip = new Strip();
+    version = undefined;
+    strip = new Strip(() => (version === undefined ? undefined : { version }));
   });
 
   test("the newest stands first, in the list and within one message", () => {
-    strip.showPresence([shown(1), shown(2)], 10);
-    strip.showPresence([shown(3)], 20);
-    expect(strip.entries.value.map(({ version }) => version)).toEqual([3, 2, 1]);
+    const carol: PresenceChange = { ...change(), user: "carol" };
+    strip.showPresence([change(), carol], 10);
+    show(20);
+    expect(strip.entries.value.map(({ user, at }) => `${user} ${at}`)).toEqual(["bob 20", "carol 10", "bob 10"]);
   });
 
   test("it keeps two hundred; the records for tests keep more, oldest first", () => {
-    for (let version = 1; version <= 250; version += 1) strip.showPresence([shown(version)], version);
+    for (let at = 1; at <= 250; at += 1) show(at);
     expect(strip.entries.value).toHaveLength(200);
     expect(window.__stillhereStrip).toHaveLength(250);
     expect(window.__stillhereStrip[0]).toMatchObject({ at: 1, user: "bob", status: "online", version: 1 });
   });
 
   test("a leave of a room is no offline", () => {
-    strip.showRoom([{ room: "r1", user: "bob", kind: "left", member: member("bob", 4, "offline"), origin: "live" }], 5);
+    version = 4;
+    const member = { user: "bob", status: "offline", metas: [] } as const;
+    strip.showRoom("r1", [{ kind: "left", member }], "live", 5);
     expect(window.__stillhereStrip).toEqual([
       { at: 5, user: "bob", status: "left", version: 4, origin: "live", room: "r1" },
     ]);
   });
 
+  test("what was stale before was learnt after a gap", () => {
+    expect([change(), change(bob(false)), change(bob(true))].map(originOf)).toEqual(["first", "live", "catch-up"]);
+  });
+
   test("clearing it clears the records too", () => {
-    strip.showPresence([shown(1)], 10);
+    show(10);
     strip.clear();
     expect(strip.entries.value).toEqual([]);
     expect(window.__stillhereStrip).toEqual([]);

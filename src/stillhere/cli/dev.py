@@ -44,6 +44,7 @@ def dev(config: Path | None, assignments: dict[str, str], port: int, host: str, 
     """
     secret = secrets.token_urlsafe(48)
     flags: dict[str, object] = {
+        "delivery.loopback": True,  # an endpoint to try with runs on this machine
         **assignments,
         "server.host": host,
         "server.port": port,

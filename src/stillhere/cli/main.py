@@ -19,6 +19,7 @@ COMMANDS = {
     "advise": "stillhere.cli.replay:advise",
     "token": "stillhere.cli.token:token",
     "config": "stillhere.cli.config:config",
+    "webhooks": "stillhere.cli.webhooks:webhooks",
     "bench": "stillhere.cli.bench:bench",
 }
 """Name to module and object; ``who`` should not wait for a web server to be imported."""

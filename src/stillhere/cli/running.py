@@ -70,6 +70,7 @@ def run(settings: Settings, *, dev: DevMode | None = None, started: Started | No
             low_water=settings.limits.outbox_bytes // 4,
             on_stop=lambda: _drain(node),
         )
+        node.listener = (server.host, server.port)
         logs.configure(settings.server.log_format, settings.server.log_level)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             try:

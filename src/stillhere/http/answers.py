@@ -197,6 +197,13 @@ class NodeInfo(Told, frozen=True):
     lease_ms: Annotated[int, Meta(description="After so long without a sign of life it counts as dead.")]
     ready: bool
     draining: bool
+    isolated: Annotated[
+        bool,
+        Meta(
+            description="Others reach the store and this node does not: its clients are moved to them. "
+            "A node tells so of itself only."
+        ),
+    ]
 
 
 class Nodes(Told, frozen=True):

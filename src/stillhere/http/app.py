@@ -8,8 +8,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from stillhere.http import asyncapi, events, nodes, rooms, service, stats, timelines, users, webhooks
 from stillhere.http import dev as development
-from stillhere.http import events, nodes, rooms, service, stats, timelines, users
 from stillhere.http.call import Api
 from stillhere.http.dev import DevMode
 from stillhere.http.errors import Refused, tell
@@ -49,6 +49,8 @@ def build_app(
         *nodes.OPERATIONS,
         *stats.OPERATIONS,
         *service.OPERATIONS,
+        *asyncapi.OPERATIONS,
+        *webhooks.OPERATIONS,
         *(development.OPERATIONS if dev is not None else ()),
     ]
     api.document = build_document(operations, queries=node.settings.limits.queries)

@@ -35,7 +35,7 @@ async def diagnose(node: Node, user: UserId) -> Diagnostics:
         record = await known_record(node, user) or Record(user)
     except StoreError:
         return _alone(node, user)
-    told = node.roster.contribution(user, node.now())
+    told = node.roster.contribution(user, node.monotonic())
     settled = _foresee(record, node.store.incarnation_for(user), told, node.store, node.now())
     others = [(inc, c) for inc, c in record.connections() if not node.store.mine(inc)]
     connections = [_own(node, c) for c in node.roster.of(user) if c.ready is not ReadyState.CLOSED]
@@ -92,7 +92,7 @@ def _alone(node: Node, user: UserId) -> Diagnostics:
 
 def local_status(node: Node, user: UserId) -> Status:
     """What this node can tell of a user without the store: never offline for lack of it."""
-    active = [c for c in node.roster.contribution(user, node.now()).connections if c.ready.active]
+    active = [c for c in node.roster.contribution(user, node.monotonic()).connections if c.ready.active]
     return status_of(active) if active else Status.UNKNOWN
 
 

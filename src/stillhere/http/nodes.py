@@ -28,6 +28,7 @@ async def _nodes(call: Call) -> Response:
         lease_ms=node.settings.cluster.lease_ms,
         ready=node.ready is None,
         draining=now.draining,
+        isolated=node.isolation.isolated,
     )
     found = [own]
     for state in await node.store.nodes():
@@ -44,6 +45,7 @@ async def _nodes(call: Call) -> Response:
                 lease_ms=about.lease_ms,
                 ready=about.ready,
                 draining=about.draining,
+                isolated=False,
             )
         )
     return answer(Nodes(sorted(found, key=lambda told: (told.node, told.incarnation))))
@@ -82,7 +84,7 @@ OPERATIONS = (
         access=Access.READ,
         answer=Answer(
             Nodes,
-            example=Nodes([NodeInfo("n1", "n1-5d0c9f3a7b1e2846", AT, 2, 1, 15_000, True, False)]),
+            example=Nodes([NodeInfo("n1", "n1-5d0c9f3a7b1e2846", AT, 2, 1, 15_000, True, False, False)]),
             description="This node as it is, the others as of their last beat.",
         ),
     ),

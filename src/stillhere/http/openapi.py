@@ -29,6 +29,7 @@ _TAGS = {
     "Users": "How users are shown, and what is known of them.",
     "Rooms": "Who is where.",
     "Events": "Every transition, as it happens.",
+    "Webhooks": "Where transitions are posted to, how that goes, and what was given up.",
     "Nodes": "The server processes and their figures.",
     "Service": "For whoever runs the server.",
     "Development": "Only on the development server.",

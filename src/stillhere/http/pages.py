@@ -13,6 +13,7 @@ from typing import Any
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 import stillhere
+from stillhere.http.asyncapi import list_messages
 from stillhere.http.call import Call
 from stillhere.http.errors import Refused
 from stillhere.http.operations import Operation
@@ -58,6 +59,10 @@ class Pages:
         """The browsable API document."""
         return self._page("docs.html") or _html("Stillhere HTTP API", list_operations(self._document))
 
+    async def websocket(self, call: Call) -> Response:
+        """The browsable document of the WebSocket protocol."""
+        return self._page("websocket.html") or _html("Stillhere WebSocket protocol", list_messages())
+
     async def to_docs(self, call: Call) -> Response:
         """Where there is no demo page."""
         return RedirectResponse(f"{call.request.scope.get('root_path', '')}/docs")
@@ -76,6 +81,7 @@ class Pages:
         return (
             Operation(method="GET", path="/", handler=self.demo if dev else self.to_docs, summary=page, hidden=True),
             Operation(method="GET", path="/docs", handler=self.docs, summary=page, hidden=True),
+            Operation(method="GET", path="/docs/websocket", handler=self.websocket, summary=page, hidden=True),
             Operation(method="GET", path="/assets/{name}", handler=self.asset, summary="A file", hidden=True),
         )
 
@@ -105,7 +111,8 @@ def list_operations(document: dict[str, Any]) -> str:
     """The API document as plain HTML."""
     parts = [
         f"<p>{escape(document['info']['description']).replace(chr(10) * 2, '</p><p>')}</p>",
-        '<p>The whole document: <a href="openapi.json">openapi.json</a>. (With the web pages built, by ',
+        '<p>The whole document: <a href="openapi.json">openapi.json</a>. Messages over WebSockets are on ',
+        '<a href="docs/websocket">a page of their own</a>. (With the web pages built, by ',
         "<code>make pages</code>, this page lets you try the calls.)</p>",
     ]
     for tag in document["tags"]:

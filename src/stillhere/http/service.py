@@ -23,7 +23,8 @@ async def _healthz(call: Call) -> Response:
 async def _readyz(call: Call) -> Response:
     reason = call.api.node.ready
     if reason is not None:
-        raise Refused(503, reason, RETRY_AFTER)
+        # anybody may ask; what exactly is wrong with the store names hosts, and the log tells it to the operator
+        raise Refused(503, reason.partition(":")[0], RETRY_AFTER)
     return answer(Health("ready"))
 
 
@@ -53,7 +54,10 @@ OPERATIONS = (
         handler=_readyz,
         tag="Service",
         summary="Can it take connections?",
-        description="The store is reachable and the node is not draining.",
+        description=(
+            "The store has answered lately and the node is not draining. Nodes ask each other this, too: one that "
+            "alone cannot reach the store moves its clients away."
+        ),
         answer=Answer(Health, example=Health("ready"), description="It can."),
         problems=(503,),
     ),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from stillhere.core.clock import ClockLimits
 from stillhere.core.leases import Limits
 from stillhere.server.auth import Authenticator
 from stillhere.server.node import Admit, Node
+from stillhere.server.reach import ask_ready
 from stillhere.server.settings import Settings
 from stillhere.store.contract import Store
 from stillhere.store.open import open_store
@@ -23,8 +25,12 @@ def cluster_clock(lease: float, beat: float) -> ClockLimits:
     return ClockLimits(gap_hold=beat + 1.0, recovery_hold=lease + beat)
 
 
-def make_store(settings: Settings) -> Store:
+def make_store(settings: Settings, now: Callable[[], float] = time.time) -> Store:
     """The store that the settings name; the node opens it.
+
+    Args:
+        settings: checked settings.
+        now: the time of the store, Unix seconds.
 
     Raises:
         StoreRefused: there is no such store.
@@ -32,7 +38,7 @@ def make_store(settings: Settings) -> Store:
     shared = settings.store.url.lower().startswith("redis")
     return open_store(
         settings.store.url,
-        time.time,
+        now,
         policy=settings.grace.policy,
         limits=Limits(
             false_offline_horizon=settings.limits.false_offline_horizon,
@@ -58,4 +64,4 @@ def make_node(settings: Settings, *, admit: Admit | None = None) -> Node:
     """
     store = make_store(settings)
     authenticator = Authenticator.of(settings.auth, info_bytes=settings.limits.info_bytes)
-    return Node(settings, store, authenticator=authenticator, admit=admit)
+    return Node(settings, store, authenticator=authenticator, admit=admit, ask=ask_ready)

@@ -33,7 +33,7 @@ from stillhere.server.tokens import (
     TokenMalformed,
     TokenTooEarly,
 )
-from stillhere.server.visibility import Patterns
+from stillhere.server.visibility import Patterns, Visible
 
 __all__ = [
     "AuthError",
@@ -69,9 +69,9 @@ class Identity(msgspec.Struct, frozen=True):
     """None: the server makes one."""
     info: dict[str, Any] | None = None
     """Public: shown to watchers."""
-    watch: Patterns = Patterns()
+    watch: Visible = Patterns()
     """Whom he may watch; himself always."""
-    rooms: Patterns = Patterns()
+    rooms: Visible = Patterns()
     """Which rooms he may join and follow."""
     scopes: frozenset[str] = frozenset()
 

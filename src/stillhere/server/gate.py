@@ -1,8 +1,14 @@
 """The gate: who may open a connection. Every refusal is a plain HTTP answer, before the 101.
 
-In this order, cheapest first: draining, capacity, the host and origin, the parameters, the token, the cap per user, and
-last the application's own word (``admit``). While that is awaited the upgrade is in flight: the store knows, and no
-OFFLINE is shown before its outcome.
+In this order, cheapest first: draining, the store out of reach, capacity, the host and origin, the parameters, the
+token, the cap per user, and last the application's own word (``admit``). While that is awaited the upgrade is in
+flight: the store knows, and no OFFLINE is shown before its outcome.
+
+A node that has not reached its store for a beat lets nobody in (rule R9): the welcome follows the store's word, which
+is not to be had, and another node may be able to give it. What is awaited meanwhile is judged by how the store is when
+it comes; whoever was let in before the store went away waits for the welcome. A store in this process is different. It
+applies what it is told although it cannot write it down, and there is no other node: whoever comes back is let in,
+since with a refusal a window would run out that need not.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from stillhere.core.words import ReadyState
@@ -27,9 +33,14 @@ from stillhere.wire.ids import id_fault
 if TYPE_CHECKING:
     from stillhere.server.node import Admit, Node
 
+Recognise = Callable[[UpgradeRequest, str | None], Identity | Awaitable[Identity]]
+"""Tells who asks for an upgrade, from the request and its token, if it has one. Raises as
+:meth:`stillhere.server.auth.Authenticator.verify` does."""
+
 _BEARER = "bearer."
 _TAB_BYTES = 128
 _RETRY_AFTER = "2"
+_CUT_OFF = "this node cannot reach its store; reconnect"
 
 
 class GateKeeper:
@@ -42,6 +53,8 @@ class GateKeeper:
         self._admit = admit
         self._origins = settings.origins.policy
         self._proxies = settings.server.proxies
+        self.recognise: Recognise | None = None
+        """Set by an application that embeds the node and knows its users by other means than tokens."""
         limits = settings.limits
         self.caps = Caps(limits.connections, limits.connections_per_user, limits.connections_per_ip)
 
@@ -50,12 +63,16 @@ class GateKeeper:
         node = self._node
         if node.draining:
             return self._refuse("draining", 503, "this node is draining; reconnect", retry=True)
+        if node.cut_off:
+            return self._refuse_cut_off()
         headers = request.headers
         if not self._origins.trusts_host(headers.get("host")):
             return self._refuse("host", 421, f"the Host {headers.get('host', '')[:128]!r} is not one of this server's")
         token, protocols = self._token(request)
-        # who has no Origin is no browser, and brings a token in any case: here, or in the first message
-        decision = self._origins.decide(headers.get("origin"), headers.get("host"), bearer=True)
+        # who has no Origin is no browser, and brings a token in any case: here, or in the first message; but where an
+        # application recognises its users by themselves, a cookie say, that has to be the token in this request
+        bearer = token is not None or self.recognise is None
+        decision = self._origins.decide(headers.get("origin"), headers.get("host"), bearer=bearer)
         if not decision.allowed:
             return self._refuse("origin", 403, decision.reason)
         if protocols and SUBPROTOCOL not in protocols:
@@ -78,10 +95,13 @@ class GateKeeper:
         peer = Peer(node, claim, None, probe=request.query.get("probe") == "1")
         peer.hello = (tab, client_name(headers.get("user-agent", "")), availability)
         selected = SUBPROTOCOL if protocols else None
-        if token is None:
+        if token is None and self.recognise is None:
             return Welcome(peer, selected)
         try:
-            identity = node.authenticator.verify(token, node.now())
+            if self.recognise is not None:
+                identity = self.recognise(request, token)
+            else:
+                identity = node.authenticator.verify(token or "", node.now())
         except AuthError as error:
             return self._unauthorized(claim, error)
         except BaseException:
@@ -99,6 +119,8 @@ class GateKeeper:
         """
         if self._admit is not None:
             return CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "this server wants the token with the upgrade"
+        if self._node.cut_off:
+            return CloseCode.TRY_AGAIN_LATER, ErrorCode.UNAVAILABLE, _CUT_OFF
         hit = self._identify(peer, identity)
         if hit is not None:
             return CloseCode.OVER_CAPACITY, ErrorCode.TOO_MANY, f"{hit.value} is reached"
@@ -149,6 +171,9 @@ class GateKeeper:
     def _judge(
         self, request: UpgradeRequest, peer: Peer, identity: Identity, selected: str | None
     ) -> Verdict | Awaitable[Verdict]:
+        if self._node.cut_off:  # the token took a while to verify
+            self.leave(peer.claim)
+            return self._refuse_cut_off()
         hit = self._identify(peer, identity)
         if hit is not None:
             self.leave(peer.claim)
@@ -183,7 +208,13 @@ class GateKeeper:
         if not admitted:
             node.refuse(peer)
             return self._refuse("admit", 403, "the application refused the connection")
+        if node.cut_off:
+            node.refuse(peer)
+            return self._refuse_cut_off()
         return Welcome(peer, selected)
+
+    def _refuse_cut_off(self) -> Refusal:
+        return self._refuse("store", 503, _CUT_OFF, retry=True)
 
     def _undecided(self, peer: Peer, user: str, error: Exception) -> Refusal:
         self._node.refuse(peer)

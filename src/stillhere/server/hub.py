@@ -53,6 +53,8 @@ class Hub:
         self._look_again: asyncio.TimerHandle | None = None
         self.on_notice: Callable[[Notice], None] = lambda notice: None
         """Told of what nodes have to hear of each other."""
+        self.on_gap: Callable[[int], None] = lambda partition: None
+        """Told of a partition whose log no longer reached back to this node's place: notices were missed."""
         self._dirty: dict[Topic, None] = {}
         self._wanted: dict[Topic, None] = {}
         self._waiting: list[tuple[Sequence[Topic], Answer]] = []
@@ -173,6 +175,7 @@ class Hub:
                 _LOG.warning("the log no longer reaches back to %s: fresh snapshots", self.cursors[partition])
                 self.cursors[partition] = page.cursor
                 self._reload(partition)
+                self.on_gap(partition)
                 later = self._later[partition]
                 while later:  # their place is in the snapshots, or was in an epoch that is over
                     later.popleft()[1]()

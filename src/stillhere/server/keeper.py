@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 
 from stillhere.core.events import Event, Transition
 from stillhere.core.record import Contribution
@@ -74,14 +75,34 @@ class Keeper:
         self._monotonic = monotonic
         self.error: str | None = None
         """Why the store cannot be used at the moment."""
+        self.reached_at = monotonic()
+        """When the last request began that the whole store answered; on the clock of ``monotonic``, as all of these."""
+        self.renewed_at = monotonic()
+        """When the last renewal of the lease began: the store counts the lease from then, or from a little later."""
+        self.failing_since: float | None = None
+        """When the first request began that was not answered; None while the store answers."""
+        self.patience = max(beat, 2 * SWEEP_MOST)
+        """Seconds after :attr:`reached_at` for which it may be said that the store is in reach."""
         self.acknowledged_at: dict[int, Cursor] = {}
         """Of each partition, a place of the log that includes all that was acknowledged."""
         self._waiting: list[tuple[UserId, int, Callable[[], None]]] = []
         self._puts = 0
         self._handle: asyncio.Handle | None = None
         self._wake = asyncio.Event()
-        self._turned_at = monotonic()
+        self._beat_at = -inf
+        """When the next renewal of the lease is due."""
+        self._turned_at = self._awake_since = monotonic()
         self._stalled = False
+
+    @property
+    def unreachable_for(self) -> float:
+        """Seconds since requests to the store fail; 0 while they do not."""
+        return 0.0 if self.failing_since is None else self._monotonic() - self.failing_since
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the store was reached lately: one that has just gone away has not failed yet."""
+        return self._monotonic() - self.reached_at <= self.patience
 
     def changed(self) -> None:
         """The roster has something new: put it at the end of this turn of the loop."""
@@ -117,21 +138,26 @@ class Keeper:
 
     async def run(self) -> None:
         """Sweep when something is due, beat in time; for ever."""
-        beat_at = 0.0
+        self.reached_at = self.renewed_at = began = self._monotonic()
         while True:
             try:
                 await self._catch_up()
                 if self._store.applies_at_once:
                     self.flush()  # nobody is judged before all that this node knows is told
+                began = self._monotonic()
                 self.report((await self._store.sweep()).events)
-                if self._monotonic() >= beat_at:
-                    beat_at = self._monotonic() + self._beat
+                self.reached_at = began
+                if self._monotonic() >= self._beat_at:
+                    began = self._monotonic()
+                    self._beat_at = began + self._beat
                     self.report((await self._store.beat()).events)
+                    self.reached_at = self.renewed_at = began
                 if not (self._roster.changed or self._puts):
+                    began = self._monotonic()
                     await self._store.settled()
-                self.error = None
+                self.error = self.failing_since = None
             except StoreError as error:
-                self._trouble(error)
+                self._trouble(error, began)
                 await self._come_back(error)
             due = self._store.next_deadline()
             wait = SWEEP_MOST if due is None else min(max(due, 0.005), SWEEP_MOST)
@@ -147,9 +173,15 @@ class Keeper:
         if due is not None and due < SWEEP_MOST:
             self._wake.set()
 
+    def beat_soon(self) -> None:
+        """Renew the lease now: the answer names the other nodes, and there is a new one, or this one is new itself."""
+        self._beat_at = -inf
+        self._wake.set()
+
     def _turned(self) -> None:
         now = self._monotonic()
-        self._stalled = self._stalled or now - self._turned_at > STALL
+        if now - self._turned_at > STALL:
+            self._stalled, self._awake_since = True, now
         self._turned_at = now
 
     async def _catch_up(self) -> None:
@@ -180,10 +212,11 @@ class Keeper:
         return self._puts > 0 and not self._store.applies_at_once
 
     async def _put(self, waiting: Awaitable[Outcome], contributions: Sequence[Contribution]) -> None:
+        began = self._monotonic()
         try:
             outcome = await waiting
         except StoreError as error:
-            self._trouble(error)
+            self._trouble(error, began)
             self._roster.mark(told.user for told in contributions)
             await self._come_back(error)
             await asyncio.sleep(RETRY)
@@ -207,11 +240,21 @@ class Keeper:
             else:
                 self._waiting.append((user, revision, done))
 
-    def _trouble(self, error: StoreError) -> None:
+    def _trouble(self, error: StoreError, began: float | None = None) -> None:
+        """Note a failure.
+
+        Args:
+            error: what happened.
+            began: when the request did; now if nobody knows.
+        """
         self._metrics.store_errors.inc()
         if self.error is None:
             _LOG.error("the store failed: %s", error)
         self.error = str(error)
+        if self.failing_since is None and not isinstance(error, Fenced):  # who is fenced was answered
+            self._turned()
+            # what went unanswered while this process stood still says nothing about the store
+            self.failing_since = max(self._monotonic() if began is None else began, self._awake_since)
 
     async def _come_back(self, error: StoreError) -> None:
         """One path back, whatever happened: a zombie, a lost lease, a store that lost its data, a failover.
@@ -222,13 +265,15 @@ class Keeper:
             return
         self._log.emit("lease_lost", reason=str(error))
         covers = error.covers
+        began = self._monotonic()
         self._roster.mark(user for user in self._roster.users() if covers is None or covers(user))
         try:
             await self._store.rejoin()
         except StoreError as again:
-            self._trouble(again)
+            self._trouble(again, began)
         else:
             if not self._store.applies_at_once:
+                self.beat_soon()
                 self.changed()
 
 

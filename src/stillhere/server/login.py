@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from stillhere.server.auth import AuthError, Identity
+from stillhere.server.auth import AuthError, Identity, KeysUnavailable
 from stillhere.wire.codes import CloseCode, ErrorCode
 from stillhere.wire.messages import Error, Ok, RequestId
 
@@ -19,7 +19,7 @@ def authenticate(peer: Peer, token: str, id: RequestId) -> None:
     try:
         found = peer.node.authenticator.verify(token, peer.node.now())
     except AuthError as error:
-        _refuse(peer, id, str(error))
+        _refuse(peer, id, error)
         return
     if inspect.isawaitable(found):
         peer.hold_back()
@@ -32,20 +32,27 @@ async def _authenticate_later(peer: Peer, found: Awaitable[Identity], id: Reques
     try:
         identity = await found
     except AuthError as error:
-        _refuse(peer, id, str(error))
+        _refuse(peer, id, error)
     else:
         _accept(peer, identity, id)
 
 
-def _refuse(peer: Peer, id: RequestId, why: str) -> None:
-    """A bad token ends a connection that has not logged in; one that has stays until its own token ends."""
+def _refuse(peer: Peer, id: RequestId, error: AuthError) -> None:
+    """A bad token ends a connection that has not logged in; one that has stays until its own token ends.
+
+    A token that cannot be judged at the moment is not a bad one: its bearer is asked to come again.
+    """
     if peer.ended:
         return
-    peer.node.metrics.refused.labels("unauthorized").inc()
-    peer.node.log.emit("auth_refused", reason=why)
-    peer.say(Error(ErrorCode.UNAUTHORIZED, why, id))
+    if isinstance(error, KeysUnavailable):
+        reason, code, close = "keys", ErrorCode.UNAVAILABLE, CloseCode.TRY_AGAIN_LATER
+    else:
+        reason, code, close = "unauthorized", ErrorCode.UNAUTHORIZED, CloseCode.UNAUTHORIZED
+    peer.node.metrics.refused.labels(reason).inc()
+    peer.node.log.emit("auth_refused", reason=str(error))
+    peer.say(Error(code, str(error), id))
     if peer.connection is None:
-        peer.close(CloseCode.UNAUTHORIZED, "unauthorized")
+        peer.close(close, code.value)
 
 
 def _accept(peer: Peer, identity: Identity, id: RequestId) -> None:

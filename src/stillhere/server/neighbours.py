@@ -1,7 +1,9 @@
 """What nodes have to do with each other: they see each other's transitions in the log, and these few words.
 
-Nodes talk through the store's log alone. A notice has its place between the transitions, so every node hears it once
-and in order, and none needs the address of another.
+Nodes talk through the store's log. A notice has its place between the transitions, so every node hears it once and in
+order. What fell into a gap of the log is looked for in the records (:mod:`stillhere.server.after_gap`). Addresses are
+for one question alone: whether another node reaches the store that this one cannot reach
+(:mod:`stillhere.server.isolation`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ class About(msgspec.Struct, frozen=True):
     ready: bool
     draining: bool
     lease_ms: int
+    address: str = ""
+    """Base URL at which other nodes reach it; empty if it has none, or is of a version that did not tell."""
+    webhooks: tuple[str, ...] = ()
+    """Ids of the hooks that it would deliver for."""
 
 
 def about(node: Node) -> bytes:
@@ -42,6 +48,8 @@ def about(node: Node) -> bytes:
             node.ready is None,
             node.draining,
             round(node.settings.cluster.lease * 1000),
+            node.address,
+            node.webhooks.ids,
         )
     )
 
@@ -93,3 +101,5 @@ def heed(node: Node, notice: Notice) -> None:
             node.disconnect(notice.user, notice.reason, Cause(notice.cause))
     elif notice.kind is NoticeKind.DRAIN and notice.target == node.name and not node.draining:
         node.tasks.spawn(node.drain())
+    elif notice.kind is NoticeKind.JOINED and not mine:
+        node.keeper.beat_soon()

@@ -31,18 +31,23 @@ from stillhere.core.words import (
     UserId,
 )
 from stillhere.server import neighbours
+from stillhere.server.after_gap import AfterGap
 from stillhere.server.auth import Authenticator, Identity
 from stillhere.server.drain import move_away
 from stillhere.server.eventlog import EventLog
+from stillhere.server.figures import figures_of
 from stillhere.server.gate import GateKeeper
 from stillhere.server.hub import Hub
+from stillhere.server.isolation import Ask, Isolation
 from stillhere.server.keeper import Keeper
 from stillhere.server.metrics import Metrics
 from stillhere.server.peer import Peer, Stage
+from stillhere.server.reach import own_address
 from stillhere.server.settings import Settings
 from stillhere.server.socket import UpgradeRequest, Verdict
 from stillhere.server.statistics import NodeStatistics
 from stillhere.server.tasks import Tasks
+from stillhere.server.webhooks.office import Webhooks
 from stillhere.server.wheel import Wheel
 from stillhere.store.contract import Store
 from stillhere.wire.codes import CloseCode
@@ -66,6 +71,7 @@ class Node:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         log: EventLog | None = None,
+        ask: Ask | None = None,
     ) -> None:
         """Prepare; nothing runs before :meth:`start`.
 
@@ -77,6 +83,7 @@ class Node:
             now: Unix seconds.
             monotonic: seconds that never go back.
             log: where events go.
+            ask: whether another node is ready; None: clients are never moved because this node alone has no store.
         """
         self.settings = settings
         self.store = store
@@ -93,18 +100,19 @@ class Node:
             close_timeout=settings.limits.close_timeout,
         )
         self.hub = Hub(store, self.metrics)
+        self.after_gap = AfterGap(self)
+        self.hub.on_gap = self.after_gap.begin
         self.tasks = Tasks()
         self.keeper = Keeper(
-            store,
-            self.roster,
-            self.tasks,
-            self.metrics,
-            self.log,
-            beat=settings.cluster.beat,
-            monotonic=monotonic,
+            store, self.roster, self.tasks, self.metrics, self.log, beat=settings.cluster.beat, monotonic=monotonic
         )
         self.wheel = Wheel(monotonic=monotonic, on_tick=self._tick)
         self.gate = GateKeeper(self, admit)
+        self.isolation = Isolation(self, ask)
+        self.webhooks = Webhooks(self)
+        self.listener: tuple[str, int] | None = None  # where who listens knows better than the settings, before start
+        self.address = ""
+        """Base URL at which the other nodes reach this one, if there is one."""
         self.peers: set[Peer] = set()
         self.draining = False
         self.started_at = 0.0
@@ -126,11 +134,12 @@ class Node:
         Raises:
             StoreRefused: with a sentence for the operator.
         """
+        self.address = await own_address(self.settings, self.listener)
         await self.store.start(self.incarnation, self.settings.cluster.lease)
         await self.hub.start()
         self.started_at = self.now()
         self.wheel.start()
-        for work in (self.hub.run(), self.keeper.run()):
+        for work in (self.hub.run(), self.keeper.run(), self.isolation.run(), self.webhooks.run()):
             self.tasks.spawn(work)
 
     async def stop(self) -> None:
@@ -180,7 +189,15 @@ class Node:
             return f"the store is not reachable: {self.keeper.error}"
         if not self.hub.reachable:
             return "the store cannot be read"
-        return None if self.started_at else "not started"
+        if not self.started_at:
+            return "not started"
+        # others take it as proof that the store is in reach (see isolation.py), so it must not be old
+        return None if self.store.applies_at_once or self.keeper.fresh else "the store has not answered for a while"
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the store has been out of reach for a beat; never one in this process, which applies at once."""
+        return not self.store.applies_at_once and self.keeper.unreachable_for >= self.settings.cluster.beat
 
     # -- connections ----------------------------------------------------------------------------------------------
 
@@ -236,6 +253,8 @@ class Node:
         self.keeper.changed()
         if self.draining:  # the upgrade was granted before the drain began
             peer.move()
+        elif self.isolation.isolated:
+            self.isolation.turn_away(peer)
 
     def closing(self, peer: Peer, cause: Cause, code: int, *, by_client: bool, reason: str = "") -> None:
         """A close began, on either side; a departure counts at once."""
@@ -303,18 +322,29 @@ class Node:
 
     def disconnect(self, user: UserId, reason: str = "", cause: Cause = Cause.KICKED) -> int:
         """Kick a user: every connection is closed with 4004, and windows end. Returns how many there were."""
-        active = [c for c in self.roster.of(user) if c.ready.active]
+        active = {c.id for c in self.roster.of(user) if c.ready.active}
         expelled = self.roster.dismiss(user, cause, self.monotonic(), CloseCode.KICKED, reason[:100])
-        for connection in active:
-            self._closed(connection)
         for connection in expelled:
-            peer = self._peer_of.get(connection.id)
-            if peer is not None:
-                peer.close(CloseCode.KICKED, reason[:100] or "kicked", cause)
-                if peer.socket is None:
-                    self.refuse(peer)
+            self._expelled(connection, cause, reason, was_active=connection.id in active)
         self.keeper.changed()
         return len(expelled)
+
+    def expel(self, connection: Connection, cause: Cause, *, ago: float) -> None:
+        """Close one connection with 4004; what it ends, ended so many seconds ago."""
+        was_active = connection.ready.active
+        self.roster.depart(connection, cause, self.monotonic() - ago)
+        self._expelled(connection, cause, "", was_active=was_active)
+        self.keeper.changed()
+
+    def _expelled(self, connection: Connection, cause: Cause, reason: str, *, was_active: bool) -> None:
+        if was_active:
+            connection.code = connection.code or CloseCode.KICKED
+            self._closed(connection)
+        peer = self._peer_of.get(connection.id)
+        if peer is not None:
+            peer.close(CloseCode.KICKED, reason[:100] or "kicked", cause)
+            if peer.socket is None:
+                self.refuse(peer)
 
     async def dismiss(
         self, user: UserId, reason: str, acknowledged: Callable[[], None], cause: Cause = Cause.KICKED
@@ -414,22 +444,4 @@ class Node:
 
     def statistics(self) -> NodeStatistics:
         """Figures of now."""
-        store = self.store.statistics()
-        return NodeStatistics(
-            node=self.name,
-            incarnation=self.incarnation,
-            started_at=self.started_at,
-            connections=len(self.peers),
-            users=self.roster.user_count,
-            present=store.users_present,
-            known=store.users_known,
-            windows_pending=store.windows_pending,
-            rooms=store.rooms,
-            topics=len(self.hub.users) + len(self.hub.rooms),
-            loop_lag=self.wheel.lag,
-            loop_stalled=self.wheel.stalled,
-            store=store.kind,
-            store_reachable=self.keeper.error is None and self.hub.reachable and store.reachable,
-            store_backlog=store.backlog,
-            draining=self.draining,
-        )
+        return figures_of(self)

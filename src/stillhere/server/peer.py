@@ -70,6 +70,7 @@ class Peer:
         "_probe",
         "_probe_at",
         "_rejects",
+        "asking",
         "claim",
         "congested",
         "connection",
@@ -109,6 +110,8 @@ class Peer:
         self.rooms: dict[RoomName, RoomTopic] | None = None
         self.pending = 0
         """Requests that wait for a look-up."""
+        self.asking: list[bytes] | None = None
+        """Messages that wait while the application is asked whom this client may see."""
         self._bucket = TokenBucket(node.settings.limits.messages_per_second, node.settings.limits.burst)
         self._early: list[bytes] | None = None
         self._missed: set[Topic] | None = None

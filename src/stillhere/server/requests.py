@@ -1,12 +1,13 @@
 """What the messages of a client mean: one function per type, readable beside ``docs/protocol.md`` section 1.2.
 
 A handler never awaits. What needs a look-up leaves an answer with the hub; what changes presence is answered when the
-store has acknowledged it.
+store has acknowledged it. Where an application has to be asked first whom a client may see, the message waits for that,
+and whatever the client says meanwhile waits behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _REQUEST_ID = 64
 _LOOKUPS = 64
 """How many look-ups of one connection may wait."""
+_ASKING = 64
+"""How many messages of one connection may wait for the application's word about an earlier one."""
 
 
 class Refused(Exception):
@@ -38,6 +41,12 @@ class Refused(Exception):
 
 def handle(peer: Peer, message: bytes) -> None:
     """Understand and answer one message."""
+    if peer.asking is not None:
+        if len(peer.asking) < _ASKING:
+            peer.asking.append(message)
+        else:
+            peer.reject(None, ErrorCode.TOO_MANY, f"{_ASKING} messages wait for an answer already")
+        return
     try:
         request = messages.decode(message)
     except messages.BadMessage as error:
@@ -46,6 +55,11 @@ def handle(peer: Peer, message: bytes) -> None:
             peer.close(CloseCode.UNAUTHORIZED, "the first message must be auth")
         else:
             peer.reject(None, ErrorCode.BAD_REQUEST, str(error))
+        return
+    first = _to_ask(peer, request)
+    if first is not None:
+        peer.asking = [message]
+        peer.node.tasks.spawn(_handle_later(peer, first))
         return
     kind = type(request)
     peer.node.metrics.received.labels(kind.__struct_config__.tag).inc()
@@ -63,6 +77,34 @@ def handle(peer: Peer, message: bytes) -> None:
         peer.reject(id, refused.code, str(refused))
     else:
         peer.accepted()
+
+
+def _to_ask(peer: Peer, request: object) -> Awaitable[None] | None:
+    """What has to be awaited before it is known whom this client may see; what will be refused anyway asks nobody."""
+    identity, limits = peer.identity, peer.node.settings.limits
+    if identity is None:
+        return None
+    try:
+        match request:
+            case messages.Watch():
+                return identity.watch.ask(_users(request.users, limits.watch))
+            case messages.Query():
+                return identity.watch.ask(_users(request.users, limits.queries))
+            case messages.Join():
+                return identity.rooms.ask([_room(request.room)])
+    except Refused:
+        pass
+    return None
+
+
+async def _handle_later(peer: Peer, first: Awaitable[None]) -> None:
+    """The application has been asked: handle what waited, in order."""
+    await first
+    waiting, peer.asking = peer.asking or [], None
+    for message in waiting:
+        if peer.ended:
+            return
+        handle(peer, message)  # may have to ask anew; the rest then waits behind it
 
 
 def _auth(peer: Peer, request: messages.Auth) -> None:

@@ -23,6 +23,7 @@ from stillhere.server.origins import Network, OriginPolicy, parse_networks
 from stillhere.server.secrets import REDACTED, Secret
 from stillhere.server.settings_rules import StoreTarget, broken_rules, is_loopback, parse_store_url, redacted_url
 from stillhere.server.settings_sources import Keys, SettingsError, gather
+from stillhere.server.webhooks.payload import EventName
 
 __all__ = [
     "Settings",
@@ -181,6 +182,7 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
     lease_ms: Millis = 15_000
     beat_ms: Millis = 5000
     partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+    address: Text | None = None
 
     @property
     def lease(self) -> float:
@@ -250,12 +252,28 @@ class TimelineSettings(Section, frozen=True, kw_only=True):
         return self.days * 86_400
 
 
+class DeliverySettings(Section, frozen=True, kw_only=True):
+    """How webhooks are delivered."""
+
+    loopback: bool = False
+    timeout_ms: Millis = 10_000
+    give_up_ms: Millis = _DAY_MS
+
+    @property
+    def timeout(self) -> float:
+        return self.timeout_ms / 1000
+
+    @property
+    def give_up(self) -> float:
+        return self.give_up_ms / 1000
+
+
 class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where transitions are posted to."""
 
     url: Text
     secret: Secret
-    events: tuple[Literal["online", "offline"], ...] = ("online", "offline")
+    events: tuple[EventName, ...] = ("online", "offline")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +290,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rooms: RoomsSettings = RoomsSettings()
     limits: LimitsSettings = LimitsSettings()
     timeline: TimelineSettings = TimelineSettings()
+    delivery: DeliverySettings = DeliverySettings()
     webhooks: tuple[Webhook, ...] = ()
 
 

@@ -13,12 +13,16 @@ import msgspec
 from stillhere.server.origins import OriginPolicy, parse_networks
 from stillhere.server.secrets import REDACTED, Secret
 from stillhere.server.settings_sources import SettingsError, shown
+from stillhere.server.webhooks.signature import keys_of
 
 if TYPE_CHECKING:
     from stillhere.server.settings import Settings
 
 SECRET_BYTES = 32
 """Least length of an HMAC secret and of an API key: 256 bits, as RFC 7518 section 3.2 asks for HS256."""
+
+WEBHOOKS_MOST = 20
+"""Each holds a few hundred events and some connections: their number is the bound of all that is held."""
 
 _HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 
@@ -154,6 +158,30 @@ def url_problem(url: str, *, loopback_http: bool) -> str | None:
     return "it must be an https URL" + (" (plain http only to loopback)" if loopback_http else "")
 
 
+def address_problem(url: str) -> str | None:
+    """What is wrong with the address of a node, at which others ask whether it is ready; or None.
+
+    Args:
+        url: its base URL; a path is that of the mount.
+    """
+    if len(url) > 512 or not url.isascii() or any(letter <= " " or letter in "\x7f\\" for letter in url):
+        return "it must be a URL of at most 512 ASCII characters, without blanks"
+    try:
+        parts: SplitResult = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "it must be a URL such as http://10.0.0.11:7400"
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return "it must begin with http:// or https:// and a host: http://10.0.0.11:7400"
+    if "@" in parts.netloc:
+        return "it must not hold a user or password: all nodes see it"
+    if "?" in url or "#" in url:
+        return "it takes no query and no fragment: others add /readyz to it"
+    if host in ("0.0.0.0", "::"):
+        return "no other node can reach that host; name one that they can: http://10.0.0.11:7400"
+    return None
+
+
 def broken_rules(settings: Settings, sources: Mapping[str, str]) -> Iterator[Broken]:
     """Yield the rules that the settings break.
 
@@ -164,6 +192,7 @@ def broken_rules(settings: Settings, sources: Mapping[str, str]) -> Iterator[Bro
     rules = _Rules(settings, sources)
     for group in (rules.server, rules.store, rules.keys, rules.algorithms, rules.origins, rules.times, rules.sizes):
         yield from group()
+    yield from rules.cluster()
     yield from rules.webhooks()
 
 
@@ -274,6 +303,13 @@ class _Rules:
             if window > grace.max_ms:
                 yield self.both(f"grace.{cause}", "grace.max_ms", "no window may be longer than grace.max")
 
+    def cluster(self) -> Iterator[Broken]:
+        address = self.all.cluster.address
+        problem = None if address is None else address_problem(address)
+        if address is not None and problem is not None:
+            source = self.sources.get("cluster.address", "default")
+            yield ("cluster.address",), f"cluster.address is {shown(redacted_url(address))} ({source}); {problem}"
+
     def sizes(self) -> Iterator[Broken]:
         limits = self.all.limits
         if limits.outbox_bytes < limits.message_bytes:
@@ -283,13 +319,20 @@ class _Rules:
 
     def webhooks(self) -> Iterator[Broken]:
         source = self.sources.get("webhooks", "default")
+        if len(self.all.webhooks) > WEBHOOKS_MOST:
+            yield ("webhooks",), f"webhooks has {len(self.all.webhooks)} ({source}); at most {WEBHOOKS_MOST} may be"
+        seen: dict[str, int] = {}
         for number, hook in enumerate(self.all.webhooks):
-            problem = url_problem(hook.url, loopback_http=False)
+            problem = url_problem(hook.url, loopback_http=self.all.delivery.loopback)
             if problem is not None:
                 yield ("webhooks",), f"webhooks[{number}].url is {shown(redacted_url(hook.url))} ({source}); {problem}"
-            if hook.secret.size < SECRET_BYTES:
-                right = f"it needs at least {SECRET_BYTES}"
-                yield ("webhooks",), f"webhooks[{number}].secret has {hook.secret.size} bytes ({source}); {right}"
+            if seen.setdefault(hook.url, number) != number:
+                right = "name each URL once, with all its events"
+                yield ("webhooks",), f"webhooks[{number}].url is that of webhooks[{seen[hook.url]}] ({source}); {right}"
+            try:
+                keys_of(hook.secret.reveal())
+            except ValueError as error:
+                yield ("webhooks",), f"webhooks[{number}].secret {error} ({source})"
             if not hook.events:
                 right = "leave it out for all events, or name some"
                 yield ("webhooks",), f"webhooks[{number}].events is empty ({source}); {right}"

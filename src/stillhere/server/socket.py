@@ -8,7 +8,7 @@ nothing here awaits, so no state change can be torn in two.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -26,6 +26,8 @@ class UpgradeRequest(msgspec.Struct, frozen=True):
     """Lower-case names; of a repeated header, the values joined with ``, ``."""
     remote: str
     """The peer's IP address as text, or an empty string where the transport does not know it."""
+    scope: Mapping[str, Any] = {}
+    """The ASGI scope, where there is one: what an application's own middleware has put there, as its session."""
 
 
 class Refusal(msgspec.Struct, frozen=True):

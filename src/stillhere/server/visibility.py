@@ -6,11 +6,24 @@ does not exist, so that ids cannot be probed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
 _NONE: frozenset[str] = frozenset()
+
+
+class Visible(Protocol):
+    """Which ids somebody may see."""
+
+    def allows(self, name: str) -> bool:
+        """Whether this id is one of them. Of an id that still has to be asked for: no."""
+        ...
+
+    def ask(self, names: Sequence[str]) -> Awaitable[None] | None:
+        """What has to be awaited before :meth:`allows` can tell of these ids; None for nothing. It never raises."""
+        ...
 
 
 class Patterns(msgspec.Struct, frozen=True):
@@ -53,6 +66,9 @@ class Patterns(msgspec.Struct, frozen=True):
             else:
                 ids.add(entry)
         return cls(ids=frozenset(ids) or _NONE, prefixes=frozenset(prefixes) or _NONE, own=own)
+
+    def ask(self, names: Sequence[str]) -> None:
+        """A claim says it all: there is nothing to wait for."""
 
     def allows(self, name: str) -> bool:
         """Whether this id is in the set: a look-up by name, and one per colon of the id; never a scan of the claim."""

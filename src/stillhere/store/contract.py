@@ -291,6 +291,35 @@ class Store(Protocol):
         """Transitions after a cursor; at once, empty when there is nothing new."""
         ...
 
+    async def read_back(self, after: Cursor, limit: int = 1000, partition: int = 0) -> LogPage:
+        """Like :meth:`read_log`, and what this node does not have in memory it asks the engine for.
+
+        For readers that come from before this node's start; slower, so only where :meth:`read_log` has a gap.
+        """
+        ...
+
+    async def get_mark(self, name: str) -> bytes | None:
+        """What :meth:`set_mark` last kept under a name, on whatever node; None for nothing.
+
+        Raises:
+            StoreUnavailable.
+        """
+        ...
+
+    async def set_mark(self, name: str, value: bytes | None) -> None:
+        """Keep some bytes under a name, as durably as the store keeps everything else.
+
+        For readers of the log that have to know after a restart how far they had come. The last writer wins.
+
+        Args:
+            name: at most 200 characters of ASCII.
+            value: at most some hundred kilobytes; None forgets the name.
+
+        Raises:
+            StoreUnavailable: it may be kept or not.
+        """
+        ...
+
     def on_news(self, callback: Callable[[], None]) -> None:
         """Call this, soon and on the loop, whenever :meth:`read_log` has something new."""
         ...

@@ -78,6 +78,7 @@ class LocalStore:
         self._listeners: list[Callable[[], None]] = []
         self._former_clean = False
         self._carried = Outcome()
+        self._marks: dict[str, bytes] = {}
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -176,9 +177,9 @@ class LocalStore:
         ledger = self.ledger
         ledger.beat(now, self._incarnation, _CHANNEL, _LEASE)  # dates the end of a run that is killed
         ledger.sweep(now)
-        for incarnation in list(ledger.state.dead):
+        for incarnation, why in list(ledger.state.dead.items()):
             if incarnation != self._incarnation:
-                ledger.reap(now, incarnation, self.policy.window(Cause.NODE_LOST))
+                ledger.reap(now, incarnation, self.policy.window(why))
         return await self._finish(Answer.OK)
 
     def next_deadline(self) -> float | None:
@@ -279,6 +280,21 @@ class LocalStore:
         del entries[limit:]
         seq = entries[-1].version if entries else after.seq
         return LogPage(epoch, entries, Cursor(epoch, seq))
+
+    async def read_back(self, after: Cursor, limit: int = 1000, partition: int = 0) -> LogPage:
+        """See :meth:`Store.read_back`: here it is the same."""
+        return await self.read_log(after, limit, partition)
+
+    async def get_mark(self, name: str) -> bytes | None:
+        """See :meth:`Store.get_mark`."""
+        return self._marks.get(name)
+
+    async def set_mark(self, name: str, value: bytes | None) -> None:
+        """See :meth:`Store.set_mark`."""
+        if value is None:
+            self._marks.pop(name, None)
+        else:
+            self._marks[name] = value
 
     def on_news(self, callback: Callable[[], None]) -> None:
         """See :meth:`Store.on_news`."""

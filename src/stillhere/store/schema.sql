@@ -10,7 +10,7 @@
 -- PRAGMA user_version is the number of the schema, PRAGMA application_id says whose file it is.
 
 -- name: schema
--- A new file, schema 2.
+-- A new file, schema 3.
 CREATE TABLE state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     ledger BLOB NOT NULL,
@@ -36,6 +36,10 @@ CREATE TABLE timeline (
     event BLOB NOT NULL
 ) STRICT;
 CREATE INDEX timeline_of_user ON timeline (user, id);
+CREATE TABLE marks (
+    name TEXT PRIMARY KEY,                    -- of a reader of the log
+    value BLOB NOT NULL                       -- how far it came, in its own words
+) STRICT;
 
 -- name: migrate 1 to 2
 -- Tells a stop from a crash, knows to which run a cursor belongs, and finds the timeline of a user without a scan.
@@ -47,6 +51,13 @@ CREATE TABLE epochs (
 INSERT INTO epochs (epoch, began_after) SELECT epoch, MIN(seq) - 1 FROM log GROUP BY epoch;
 ALTER TABLE log DROP COLUMN epoch;
 CREATE INDEX timeline_of_user ON timeline (user, id);
+
+-- name: migrate 2 to 3
+-- Readers of the log go on where they were before a restart.
+CREATE TABLE marks (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
 
 -- name: load state
 SELECT ledger, clean FROM state;
@@ -89,6 +100,18 @@ INSERT OR REPLACE INTO log (seq, at, entry) VALUES (?, ?, ?);
 -- name: put timeline
 -- id, user, at, event
 INSERT OR REPLACE INTO timeline (id, user, at, event) VALUES (?, ?, ?, ?);
+
+-- name: put mark
+-- name, value
+INSERT INTO marks (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: forget mark
+-- name
+DELETE FROM marks WHERE name = ?;
+
+-- name: get mark
+-- name
+SELECT value FROM marks WHERE name = ?;
 
 -- name: trim epochs
 -- how many to keep

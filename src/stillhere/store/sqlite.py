@@ -106,6 +106,7 @@ class SqliteStore(LocalStore):
         self._unwritten: dict[UserId, None] = {}
         self._log_rows: list[tuple[int, float, bytes]] = []
         self._timeline_rows: list[tuple[int, str, float, bytes]] = []
+        self._unwritten_marks: dict[str, bytes | None] = {}
         self._last_event = 0
         self._epoch_ends: dict[int, int] = {}
         self._began_after = 0
@@ -215,6 +216,7 @@ class SqliteStore(LocalStore):
         log, self._log_rows = self._log_rows, []
         timeline, self._timeline_rows = self._timeline_rows, []
         records, forgotten = _rows(dirty)
+        marks, self._unwritten_marks = self._unwritten_marks, {}
         state = encode(ledger.state)
         assert state is not None, "numbers, and names of our own making"
         batch = Batch(
@@ -227,6 +229,7 @@ class SqliteStore(LocalStore):
             forgotten=forgotten,
             log=log,
             timeline=timeline,
+            marks=marks,
         )
         self._writer.submit(batch)
 
@@ -259,9 +262,15 @@ class SqliteStore(LocalStore):
         """Nothing of the batch is in the file: it gathers again, and is tried again even if nobody waits."""
         self._log_rows = [*batch.log, *self._log_rows][-_EVENTS_KEPT:]
         self._timeline_rows = [*batch.timeline, *self._timeline_rows][-_EVENTS_KEPT:]
+        self._unwritten_marks = {**batch.marks, **self._unwritten_marks}
         if self._loop is not None and self._writer is not None:
             self._retry = self._loop.call_later(self._back_off, self._hand_over)
             self._back_off = min(2 * self._back_off, _BACK_OFF_MAX)
+
+    async def set_mark(self, name: str, value: bytes | None) -> None:
+        """See :meth:`Store.set_mark`: part of the next batch."""
+        self._unwritten_marks[name] = value
+        await self._commit()
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -270,6 +279,11 @@ class SqliteStore(LocalStore):
         entries = self._retention.timeline_entries
         rows = await self._read("read timeline", user, entries, after, before, limit)
         return TimelinePage([self._event(blob) for (blob,) in rows])
+
+    async def get_mark(self, name: str) -> bytes | None:
+        """See :meth:`Store.get_mark`: as the file has it."""
+        rows = await self._read("get mark", name)
+        return bytes(rows[0][0]) if rows else None
 
     async def _knows(self, cursor: Cursor) -> bool:
         end = self._epoch_ends.get(cursor.epoch)

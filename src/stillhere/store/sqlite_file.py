@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows: SQLite's own locks keep the file whole, and nothing tells two servers apart
     fcntl = None  # type: ignore[assignment]
 
-SCHEMA = 2
+SCHEMA = 3
 """The schema that this version writes; it migrates older ones and refuses newer ones."""
 
 APPLICATION_ID = 0x53744C68

@@ -55,6 +55,8 @@ class Batch(msgspec.Struct, frozen=True):
     """Place, time, entry."""
     timeline: list[tuple[int, str, float, bytes]]
     """Id, user, time, event."""
+    marks: dict[str, bytes | None] = {}
+    """By name; None forgets one."""
 
 
 Done = Callable[[Batch, float, str | None], None]
@@ -123,6 +125,11 @@ class SqliteWriter(threading.Thread):
             connection.executemany(SQL["put timeline"], batch.timeline)
             # after what is new: whoever is forgotten by now, with them goes all that happened to them
             connection.executemany(SQL["forget timeline"], batch.forgotten)
+            for name, value in batch.marks.items():
+                if value is None:
+                    connection.execute(SQL["forget mark"], (name,))
+                else:
+                    connection.execute(SQL["put mark"], (name, value))
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             _roll_back(connection)

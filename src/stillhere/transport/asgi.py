@@ -387,7 +387,7 @@ def _read_scope(scope: Scope) -> UpgradeRequest:
     client = scope.get("client")
     headers = fold_headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
     query = read_query(scope.get("query_string", b"").decode("latin-1"))
-    return UpgradeRequest(scope["path"], query, headers, client[0] if client else "")
+    return UpgradeRequest(scope["path"], query, headers, client[0] if client else "", scope)
 
 
 def _resume(pending: asyncio.Future[Message] | None, receive: Receive) -> Receive:

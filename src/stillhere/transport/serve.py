@@ -211,7 +211,7 @@ def build_server(
     config = uvicorn.Config(
         app if websocket == "picows" else Dispatch(app, AsgiWebSocket(gate, **common), path),
         loop=loop,
-        http=http_protocol(handshake_timeout),
+        http=http_protocol(handshake_timeout, front=websocket == "picows"),
         ws=picows_protocol(gate, path=path, **common) if websocket == "picows" else SansIo,
         ws_max_size=max_message_bytes,
         ws_ping_interval=heartbeat_interval,

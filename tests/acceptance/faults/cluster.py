@@ -21,6 +21,7 @@ from tests.acceptance.faults.proxy import FaultProxy
 from tests.acceptance.raw import Raw
 from tests.acceptance.server import ServerProcess
 from tests.acceptance.watching import wait_until
+from tests.contract.redis_servers import free_port
 
 NODES = ("n1", "n2", "n3")
 
@@ -125,6 +126,7 @@ class Cluster:
         road = self.roads.get(name)
         settings: dict[str, object] = {
             "server.node": name,
+            "server.port": free_port(),  # a node tells the others its address before anybody asks it for its port
             "server.drain_s": DRAIN,
             "store.url": self._url if road is None else f"redis://127.0.0.1:{road.port}",
             "auth.secret": self.secret,

@@ -29,7 +29,6 @@ REQUEST = 2.0
 """After so many seconds a node gives up a request to the store."""
 
 
-@pytest.mark.xfail(reason="a node that is cut off does not yet move its people to the others", strict=False)
 def test_row_04_a_node_that_is_cut_off_for_long_moves_its_people_to_the_others_before_its_lease_ends(
     cluster: Cluster, crowd: Crowd, judge: Judge
 ) -> None:
@@ -41,11 +40,17 @@ def test_row_04_a_node_that_is_cut_off_for_long_moves_its_people_to_the_others_b
     wait_until(lambda: crowd.on("n1") == [], LEASE, "everybody has left the node that is cut off")
     assert {span.code for span in crowd.ended("n1")} == {1013}
     assert max(span.end for span in crowd.ended("n1")) < cut + LEASE + BEAT
+    own = next(node for node in cluster.nodes["n1"].get("/v1/nodes")[1]["nodes"] if node["node"] == "n1")
+    assert own["isolated"] and not own["ready"]
+    (line,) = cluster.nodes["n1"].wait_log("node_isolated")
+    assert line["reachedBy"] in ("n2", "n3")
+    assert not any(cluster.nodes[name].log("node_isolated") for name in ("n2", "n3"))
     crowd.wait_connected()
-    assert cluster.ready() == ["n2", "n3"]
+    wait_until(lambda: cluster.ready() == ["n2", "n3"], BEAT, "the others are ready, and they alone")
     judge.gone_by(gone, LEASE + NODE_LOST + SWEEP, since=cut, on=["n2", "n3"])
     cluster.roads["n1"].heal()
     judge.verdict(gone, bound=LEASE + NODE_LOST + SWEEP + BEAT, since=time.time(), tolerance=TOLERANCE)
+    cluster.nodes["n1"].wait_log("isolation_over")
 
 
 def test_row_05_a_partition_shorter_than_the_lease_only_delays(cluster: Cluster, crowd: Crowd, judge: Judge) -> None:

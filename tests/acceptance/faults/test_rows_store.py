@@ -22,6 +22,7 @@ from tests.acceptance.faults.cluster import (
 from tests.acceptance.faults.judge import Judge
 from tests.acceptance.faults.people import Crowd, enter
 from tests.acceptance.faults.redis_process import RedisProcess
+from tests.acceptance.raw import HandshakeRefused, Raw
 from tests.acceptance.watching import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults store")]
@@ -55,6 +56,12 @@ def test_row_06_while_the_store_is_down_for_all_nobody_is_judged_and_nobody_is_s
     assert "offline" not in {entry["status"] for entry in told.values()}
     time.sleep(max(0.0, down + LEASE + BEAT - time.time()))
     assert judge.offlines() == []
+    for node in cluster.nodes.values():
+        with pytest.raises(HandshakeRefused) as refused:
+            Raw.open(node.ws_url, cluster.token("newcomer"), tab="newcomer")
+        assert refused.value.status == 503
+        assert int(refused.value.headers["retry-after"]) > 0
+        assert node.log("node_isolated") == []
     assert sum(len(crowd.ended(name)) for name in NODES) == len(gone), "nobody was sent away"
     for road in cluster.roads.values():
         road.heal()
@@ -103,6 +110,31 @@ def test_row_19_a_reader_that_missed_what_was_trimmed_takes_a_snapshot(
         store.admin.xtrim(stream, 0, approximate=False)
     cluster.roads["n1"].heal()
     judge.verdict(gone, bound=REQUEST + BEAT + SWEEP, since=time.time(), tolerance=TOLERANCE)
+
+
+def test_row_19_a_kick_and_a_newer_connection_are_heeded_although_their_notices_were_trimmed(
+    cluster: Cluster, crowd: Crowd, judge: Judge, store: RedisProcess
+) -> None:
+    n1, n2 = cluster.nodes["n1"], cluster.nodes["n2"]
+    kicked_token, doubled_token = cluster.token("kicked"), cluster.token("doubled")
+    with (
+        Raw.open(n1.ws_url, kicked_token, tab="k") as kicked,
+        Raw.open(n1.ws_url, doubled_token, tab="d") as older,
+    ):
+        cluster.roads["n1"].refuse()  # no reply is on its way that would bring the notices later
+        assert n2.post("/v1/users/kicked/disconnect", {})[0] == 200
+        with (
+            Raw.open(n2.ws_url, doubled_token, tab="d") as newer,
+            Raw.open(n2.ws_url, kicked_token, tab="another") as back,
+        ):
+            for stream in store.admin.scan_iter(_type="stream"):
+                store.admin.xtrim(stream, 0, approximate=False)
+            cluster.roads["n1"].heal()
+            assert (kicked.closed().code, older.closed().code) == (4004, 4005)
+            for client in (back, newer):
+                client.send({"type": "ping", "id": 1})
+                client.expect("pong", id=1)
+    judge.verdict(tolerance=TOLERANCE)
 
 
 def test_row_21_after_a_flushall_the_nodes_tell_again_what_they_carry(

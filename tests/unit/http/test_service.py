@@ -72,6 +72,7 @@ async def test_the_node_tells_of_itself(stand: Stand) -> None:
     (node,) = (await stand.get("/v1/nodes"))["nodes"]
     assert node["incarnation"].startswith("n1-")
     assert (node["node"], node["connections"], node["leaseMs"], node["ready"]) == ("n1", 1, 15_000, True)
+    assert not node["isolated"]
 
 
 async def test_a_drain_begins_once_and_moves_everybody() -> None:
@@ -148,6 +149,13 @@ async def test_alive_and_ready_are_two_things(stand: Stand) -> None:
     stand.node.tasks.failed = "ZeroDivisionError('secret')"
     answer = await stand.client.get("/healthz")
     assert (answer.status_code, "secret" in answer.text) == (500, False)
+
+
+async def test_readiness_names_no_hosts_since_anybody_may_ask(stand: Stand) -> None:
+    stand.node.keeper.error = "Redis at 10.1.2.3:6379 did not answer within 2 s"
+    answer = await stand.client.get("/readyz")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the store is not reachable")
+    assert "10.1.2.3" not in answer.text and int(answer.headers["retry-after"]) > 0
 
 
 # -- around every call ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from stillhere.core.record import Contribution
 from stillhere.core.words import RoomName, UserId
-from stillhere.store.contract import Cursor, LogPage, Outcome, RoomSnapshot, Snapshot, StoreUnavailable
+from stillhere.store.contract import Cursor, LogPage, NodeState, Outcome, RoomSnapshot, Snapshot, StoreUnavailable
 from stillhere.store.memory import MemoryStore
 
 START = 1_790_000_000.0
@@ -67,6 +67,15 @@ class TroubledStore(MemoryStore):
         """Turns of the loop between a request to read and the look at the data, and between that and the answer."""
         self.puts: list[Sequence[Contribution]] = []
         self._held: asyncio.Event | None = None
+        self._others: list[NodeState] = []
+
+    def share(self, *others: NodeState) -> None:
+        """From now on it looks like one that other nodes use too: out of reach, not full, when it fails."""
+        self.applies_at_once = False
+        self._others = list(others)
+
+    async def nodes(self) -> list[NodeState]:
+        return self._others
 
     def hold(self) -> None:
         """Acknowledge nothing from now on."""

@@ -328,15 +328,15 @@ async def test_who_is_there_only_as_a_lost_epoch_left_them_is_not_shown_again_un
     bob, eve = await world.connect("bob"), UserId("eve")
     await bob.ask("watch", users=["eve"])
     await bob.ask("join", room="r")
-    snapshot, room = world.store.snapshot, world.store.room
+    snapshot, room_of = world.store.snapshot, world.store.room
     doubtful: frozenset[UserId] = frozenset({eve})
 
     async def of_a_lost_epoch(users: Sequence[UserId]) -> Snapshot:
         found = await snapshot(users)
         return msgspec.structs.replace(found, users={**found.users, eve: Shown(ONLINE, 9, 1.0)}, doubtful=doubtful)
 
-    async def room_of_a_lost_epoch(name: RoomName) -> RoomSnapshot:
-        found = await room(name)
+    async def room_of_a_lost_epoch(room: RoomName) -> RoomSnapshot:
+        found = await room_of(room)
         members = {**found.members, eve: ShownMember(ONLINE, 9, 1.0)}
         return msgspec.structs.replace(found, members=members, doubtful=doubtful)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stillhere.core.events import Notice, NoticeKind
 from stillhere.core.words import Cause, Incarnation, UserId
+from stillhere.server.neighbours import heed
 from tests.unit.server.world import World, lived
 
 
@@ -108,6 +110,21 @@ async def test_a_window_ends_within_a_moment_of_its_deadline(world: World) -> No
     while world.shown("u19") != "offline":
         await world.pass_time(0.01)
     assert 7.99 <= world.clock.elapsed - begin <= 8.05
+
+
+@lived()
+async def test_a_new_node_is_known_before_the_next_beat_is_due(world: World) -> None:
+    """Its address is wanted as soon as the store is lost, and that may be soon."""
+    world.store.share()
+    await world.pass_time(12)
+    at = world.node.keeper.renewed_at
+    assert world.clock.elapsed - at < 5.0
+    heed(world.node, Notice(NoticeKind.JOINED, 1, world.clock.now(), "n2-0"))
+    await world.settle()
+    assert world.node.keeper.renewed_at == world.clock.elapsed > at
+    heed(world.node, Notice(NoticeKind.JOINED, 2, world.clock.now(), world.node.incarnation))
+    await world.pass_time(2)
+    assert world.node.keeper.renewed_at == world.clock.elapsed - 2, "its own coming is no news"
 
 
 @lived()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stillhere.server.auth import Authenticator, Identity, TokenForged
+from stillhere.server.auth import Authenticator, Identity, KeysUnavailable, TokenForged
 from stillhere.server.secrets import Secret
 from tests.unit.server.world import SECRET, World, lived
 
@@ -151,6 +151,18 @@ async def test_a_token_that_turns_out_bad_closes_with_4001(world: World) -> None
     await world.settle()
     assert [(frame["code"], frame["id"]) for frame in ann.frames] == [("unauthorized", 1)]
     assert ann.closed == (4001, "unauthorized")
+
+
+@lived()
+async def test_a_token_that_cannot_be_judged_now_is_not_called_a_bad_one(world: World) -> None:
+    authenticator = fetching(world)
+    ann = await world.connect(None)
+    ann.say("auth", id=1, token=world.token("ann"))
+    await world.settle()
+    authenticator.waiting[0].set_exception(KeysUnavailable("the issuer does not answer"))
+    await world.settle()
+    assert [(frame["code"], frame["id"]) for frame in ann.frames] == [("unavailable", 1)]
+    assert ann.closed == (1013, "unavailable")
 
 
 @lived()

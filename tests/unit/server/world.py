@@ -19,6 +19,7 @@ import msgspec
 from stillhere.core.words import UserId
 from stillhere.server.auth import Authenticator, mint
 from stillhere.server.eventlog import EventLog
+from stillhere.server.isolation import Ask
 from stillhere.server.node import Admit, Node
 from stillhere.server.peer import Peer
 from stillhere.server.settings import Settings, load_settings
@@ -236,6 +237,7 @@ class World:
         application: Callable[[], Admit] | None = None,
         log_kept: int = 20_000,
         authenticator: Authenticator | None = None,
+        ask: Callable[[], Ask] | None = None,
     ) -> None:
         self.clock = clock
         self.loop = asyncio.get_running_loop()
@@ -255,6 +257,7 @@ class World:
             now=clock.now,
             monotonic=clock.monotonic,
             log=EventLog("n1", _logger(self.log)),
+            ask=ask() if ask is not None else None,
         )
         self.clients: list[Client] = []
 

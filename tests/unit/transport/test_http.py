@@ -98,3 +98,54 @@ def test_what_is_not_http_is_refused_with_a_problem() -> None:
         status, headers, _ = client.answer()
         assert status == 400
         assert headers["content-type"] == "application/problem+json"
+
+
+ODD = {
+    "as browsers send it": b"",
+    "lower case": b"lower",
+    "a control character in a value": b"X-Odd: a\x01b\r\n",
+    "a NUL in a value": b"X-Odd: a\x00b\r\n",
+    "a bare line feed": b"X-Odd: a\nX-More: b\r\n",
+    "a folded value": b"X-Odd: a\r\n b\r\n",
+    "a space before the colon": b"X-Odd : a\r\n",
+    "a name that is no token": b"X(Odd): a\r\n",
+    "no colon": b"X-Odd\r\n",
+    "a body announced": b"Content-Length: 5\r\n",
+    "two bodies announced": b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_head_is_judged_alike_whether_it_comes_in_one_piece_or_in_two(odd: bytes) -> None:
+    """One piece goes straight to the WebSocket, two go through the parser of HTTP."""
+    with running(OpenGate(), handshake_timeout=5.0) as server:
+        statuses = []
+        for pieces in (1, 2):
+            with RawClient(server.port) as client:
+                head = client.head()
+                if odd == b"lower":
+                    head = head.replace(b"Upgrade: websocket", b"upgrade: WebSocket").replace(b"Host:", b"host:")
+                else:
+                    head = head[:-2] + odd + b"\r\n"
+                for piece in (head,) if pieces == 1 else (head[:40], head[40:]):
+                    client.sock.sendall(piece)
+                    time.sleep(0.02 if pieces == 2 else 0.0)
+                statuses.append(client.answer()[0])
+    assert statuses[0] == statuses[1]
+
+
+def test_an_upgrade_in_one_piece_never_meets_the_parser_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("it did")
+
+    with running(OpenGate()) as server, RawClient(server.port) as client:
+        monkeypatch.setattr("stillhere.transport.http.BoundedHttp.connection_made", never)
+        client.open()
+        client.text("quick")
+
+
+def test_a_stop_closes_who_has_said_nothing_yet() -> None:
+    with running(OpenGate(), handshake_timeout=30.0) as server, RawClient(server.port) as client:
+        time.sleep(0.05)
+        server.server.stop()
+        assert client.at_end()

@@ -1,7 +1,14 @@
 /** The HTTP calls of the page: the development log-in and the admin API. */
 
-import type { Token, UserPresence } from "../presence";
 import { KEYS, forget, recall, remember } from "./storage";
+
+/** What the development server answers a log-in with. */
+export interface Token {
+  /** A JWT. */
+  token: string;
+  /** When it ends, in milliseconds since the Unix epoch. */
+  expiresAt: number;
+}
 
 /** A connection as the user's own diagnostics list it. */
 export interface OwnConnection {
@@ -38,8 +45,8 @@ const TOO_SHORT = 30_000;
 
 export class Api {
   readonly #user: string;
-  #cached: Required<Token> | null;
-  #fetching: Promise<Required<Token>> | null = null;
+  #cached: Token | null;
+  #fetching: Promise<Token> | null = null;
 
   constructor(user: string) {
     this.#user = user;
@@ -48,22 +55,22 @@ export class Api {
   }
 
   /** This log-in's token; the same one across reloads, so that the session stays the same too. */
-  async token(renew: boolean): Promise<Required<Token>> {
+  async token(renew: boolean): Promise<Token> {
     if (!renew && this.#cached !== null && this.#cached.expiresAt - Date.now() > TOO_SHORT) return this.#cached;
     this.#fetching ??= this.#fetchToken().finally(() => (this.#fetching = null));
     return this.#fetching;
   }
 
-  async #fetchToken(): Promise<Required<Token>> {
-    const token = (await this.#call("POST", "/dev/token", { user: this.#user }, null)) as Required<Token>;
+  async #fetchToken(): Promise<Token> {
+    const token = (await this.#call("POST", "/dev/token", { user: this.#user }, null)) as Token;
     this.#cached = token;
     remember(KEYS.token, { ...token, user: this.#user });
     return token;
   }
 
   /** Users that the server knows, the first page of them. */
-  async users(): Promise<UserPresence[]> {
-    return ((await this.#authorized("GET", "/v1/users?limit=200")) as { users: UserPresence[] }).users;
+  async users(): Promise<{ user: string }[]> {
+    return ((await this.#authorized("GET", "/v1/users?limit=200")) as { users: { user: string }[] }).users;
   }
 
   async ownDiagnostics(): Promise<Diagnostics> {
@@ -109,7 +116,7 @@ export class Api {
   }
 }
 
-function isToken(value: unknown): value is Required<Token> & { user: string } {
+function isToken(value: unknown): value is Token & { user: string } {
   if (typeof value !== "object" || value === null) return false;
   const { token, expiresAt, user } = value as Record<string, unknown>;
   return typeof token === "string" && typeof expiresAt === "number" && typeof user === "string";

@@ -25,8 +25,7 @@ if (remembered !== null && remembered !== "") signIn(remembered);
 effect(() => {
   const current = session.value;
   document.title = current === null ? "Stillhere demo" : `${current.user} · Stillhere demo`;
-  const state = current?.connection.value;
-  if (current === null || state?.name !== "ended" || state.reason !== "bye") return;
+  if (current === null || !current.loggedOut.value) return;
   current.dispose();
   session.value = null;
 });

@@ -1,76 +1,84 @@
 /** One signed-in person in this tab: the client, and what the page shows of it as signals. */
 
-import { signal, type Signal } from "@preact/signals";
+import { computed, signal, type Signal } from "@preact/signals";
 import {
-  PresenceClient,
-  claimTab,
-  followPage,
-  followTab,
+  createPresence,
   type Availability,
-  type ConnectionState,
-  type Member,
-  type PresenceDifference,
-  type PresenceEvent,
-  type RoomDifference,
-  type UserPresence,
-} from "../presence";
+  type Presence,
+  type PresenceChange,
+  type PresenceError,
+  type RoomChange,
+  type Snapshot,
+  type UserView,
+} from "stillhere";
 import { Api, HttpError, type OwnConnection } from "./api";
-import { KEYS, forget, isStrings, recall, remember, storage } from "./storage";
-import { Strip } from "./strip";
-
-const AVAILABILITIES: readonly string[] = ["active", "away", "busy", "invisible"];
-const isAvailability = (value: unknown): value is Availability =>
-  typeof value === "string" && AVAILABILITIES.includes(value);
+import { KEYS, forget, isStrings, recall, remember } from "./storage";
+import { Strip, originOf, type Origin } from "./strip";
+import { Tap } from "./tap";
 
 /** How often the page asks for what no broadcast tells: who is new, and the own connections. */
 const POLL_MS = 4_000;
 
-/** Of this page for its whole life, whoever signs in. */
-const tab = claimTab(storage);
-followTab(storage, tab);
-
 export class Session {
   readonly user: string;
-  readonly tab = tab;
-  readonly strip = new Strip();
-  readonly connection = signal<ConnectionState>({ name: "idle" });
-  /** Whether the statuses shown are known to be current. */
-  readonly fresh = signal(false);
-  readonly presences: Signal<ReadonlyMap<string, UserPresence>> = signal(new Map());
-  readonly unsure: Signal<ReadonlySet<string>> = signal(new Set());
+  /** Versions, the node and the tab. */
+  readonly tap = new Tap();
+  readonly strip = new Strip((user, room) => this.tap.stamp(user, room));
+  /** All that the client knows. */
+  readonly snapshot: Signal<Snapshot>;
+  readonly connection = computed(() => this.snapshot.value.connection);
+  readonly self = computed(() => this.snapshot.value.self);
+  readonly rooms = computed(() => this.snapshot.value.rooms);
   /** The people listed, in alphabetical order, without oneself. */
   readonly people = signal<readonly string[]>([]);
-  readonly rooms: Signal<ReadonlyMap<string, ReadonlyMap<string, Member>>> = signal(new Map());
   readonly ownConnections = signal<readonly OwnConnection[]>([]);
-  readonly availability = signal<Availability>(recall(KEYS.availability, isAvailability) ?? "active");
   readonly stats = signal<Record<string, unknown> | null>(null);
   /** One sentence for whoever listens rather than looks. */
   readonly announcement = signal("");
-  /** What the last request was refused with, or an empty string. */
+  /** What went wrong last, or an empty string. */
   readonly trouble = signal("");
+  /** Whether this session is over. */
+  readonly loggedOut = signal(false);
 
+  readonly #views = computed(() => new Map(this.snapshot.value.users.map((view) => [view.user, view])));
   readonly #api: Api;
-  readonly #client: PresenceClient;
+  readonly #client: Presence;
+  /** By room: what leaves it. */
+  readonly #leave = new Map<string, () => void>();
+  /** Rooms of whose members the server has told. */
+  readonly #told = new Set<string>();
   readonly #ends: (() => void)[] = [];
 
   constructor(user: string) {
     this.user = user;
     this.#api = new Api(user);
-    const socket = new URL("/ws", window.location.href);
-    socket.protocol = socket.protocol === "https:" ? "wss:" : "ws:";
-    const token = (renew: boolean): ReturnType<Api["token"]> => this.#api.token(renew);
-    this.#client = new PresenceClient({ url: socket.href, tab, token });
-    this.#ends.push(this.#client.subscribe((event) => this.#take(event)));
-    this.#ends.push(followPage(this.#client));
-    if (storage.getItem(KEYS.availability) !== null) this.#client.setAvailability(this.availability.value);
+    const client = createPresence({
+      url: "/ws",
+      getToken: async ({ renew }) => (await this.#api.token(renew)).token,
+      environment: { WebSocket: this.tap.WebSocket },
+    });
+    this.#client = client;
+    this.snapshot = signal(client.snapshot());
+    this.#ends.push(
+      client.subscribe(() => (this.snapshot.value = client.snapshot())),
+      client.on("status", ({ status }) => void (status === "online" && this.refresh())),
+      client.on("presence", (changes) => this.#showPresence(changes)),
+      client.on("room", ({ room, changes }) => this.#showRoom(room, changes)),
+      client.on("problem", (error) => this.#showProblem(error)),
+    );
+    client.watch(user);
     this.#list(recall(KEYS.watch, isStrings) ?? []);
-    this.#client.watch([user]);
     for (const room of recall(KEYS.rooms, isStrings) ?? []) this.join(room);
-    this.#client.connect();
+    client.connect();
     const poll = window.setInterval(() => {
       if (document.visibilityState === "visible") void this.refresh();
     }, POLL_MS);
     this.#ends.push(() => window.clearInterval(poll));
+  }
+
+  /** What is known of somebody; `unknown` and stale before the first answer. */
+  view(user: string): UserView {
+    return this.#views.value.get(user) ?? { user, status: "unknown", stale: true };
   }
 
   /** Watch this person as well, now and after a reload. */
@@ -79,20 +87,19 @@ export class Session {
   }
 
   join(room: string): void {
-    if (this.rooms.value.has(room)) return;
-    this.rooms.value = new Map(this.rooms.value).set(room, new Map());
-    this.#client.join(room);
-    remember(KEYS.rooms, [...this.rooms.value.keys()]);
+    if (this.#leave.has(room)) return;
+    this.#leave.set(room, this.#client.join(room));
+    remember(KEYS.rooms, [...this.#leave.keys()]);
   }
 
   leave(room: string): void {
-    this.#client.leave(room);
-    this.#forgetRoom(room);
+    this.#leave.get(room)?.();
+    this.#leave.delete(room);
+    this.#told.delete(room);
+    remember(KEYS.rooms, [...this.#leave.keys()]);
   }
 
   setAvailability(availability: Availability): void {
-    this.availability.value = availability;
-    remember(KEYS.availability, availability);
     this.#client.setAvailability(availability);
   }
 
@@ -102,10 +109,10 @@ export class Session {
   }
 
   async dropNetwork(): Promise<void> {
-    const state = this.connection.value;
-    if (state.name !== "open") return;
+    const { connectionId } = this.#client.self;
+    if (this.#client.status !== "online" || connectionId === undefined) return;
     try {
-      await this.#api.drop(state.welcome.connectionId);
+      await this.#api.drop(connectionId);
     } catch (error) {
       this.trouble.value = `The connection was not dropped: ${reasonOf(error)}.`;
     }
@@ -113,9 +120,10 @@ export class Session {
 
   /** Log out: say bye, and remember nothing but the tab. */
   logOut(): void {
-    this.#client.bye();
+    this.#client.disconnect();
     this.#api.signOut();
-    forget(KEYS.user, KEYS.rooms, KEYS.availability);
+    forget(KEYS.user, KEYS.rooms);
+    this.loggedOut.value = true;
   }
 
   /** Stop everything that this session started; call it when it has ended. */
@@ -125,7 +133,7 @@ export class Session {
 
   /** Ask for what no broadcast tells. */
   async refresh(): Promise<void> {
-    if (this.connection.value.name !== "open") return;
+    if (this.#client.status !== "online") return;
     try {
       const [users, own, stats] = await Promise.all([
         this.#api.users(),
@@ -138,65 +146,49 @@ export class Session {
       this.trouble.value = "";
     } catch (error) {
       // While the connection is down that is no news; the connection's own state tells it.
-      if (this.connection.value.name !== "open") return;
+      if (this.#client.status !== "online") return;
       this.trouble.value = `The server's lists are late: ${reasonOf(error)}.`;
     }
   }
 
-  #take(event: PresenceEvent): void {
-    switch (event.type) {
-      case "connection":
-        this.connection.value = event.state;
-        if (event.state.name === "open") void this.refresh();
-        return;
-      case "fresh":
-        this.fresh.value = event.fresh;
-        return;
-      case "presence":
-        return this.#showPresence(event.differences);
-      case "room":
-        return this.#showRoom(event.room, event.differences);
-      case "refused":
-        if (event.request?.type === "join") this.#forgetRoom(event.request.room);
-        this.trouble.value = `${event.error.message} (${event.error.code})`;
-    }
-  }
-
-  #showPresence(differences: PresenceDifference[]): void {
-    const { users, unsure } = this.#client.book;
-    this.presences.value = new Map(users);
-    this.unsure.value = new Set(unsure);
-    this.strip.showPresence(differences, Date.now());
-    const news = differences.filter(({ origin, user }) => origin !== "first" && user !== this.user);
-    if (news.length === 1) this.announcement.value = news.map((n) => `${n.user} is ${n.presence.status}`).join();
+  #showPresence(changes: readonly PresenceChange[]): void {
+    this.strip.showPresence(changes, Date.now());
+    const news = changes.filter((change) => originOf(change) !== "first" && change.user !== this.user);
+    if (news.length === 1) this.announcement.value = news.map(({ user, now }) => `${user} is ${now.status}`).join();
     else if (news.length > 1) this.announcement.value = `${news.length} people changed their status`;
-    if (differences.some(({ user }) => user === this.user)) void this.refresh();
+    if (changes.some(({ user }) => user === this.user)) void this.refresh();
   }
 
-  #showRoom(room: string, differences: RoomDifference[]): void {
-    const members = this.#client.book.members(room);
-    if (members === undefined) return;
-    this.rooms.value = new Map(this.rooms.value).set(room, new Map(members));
-    this.strip.showRoom(differences, Date.now());
-    const others = differences.filter(({ user }) => user !== this.user);
-    const news = others.filter(({ origin, kind }) => origin === "live" && kind !== "updated");
-    if (news.length === 1) this.announcement.value = news.map((n) => `${n.user} ${n.kind} ${room}`).join();
+  #showRoom(room: string, changes: readonly RoomChange[]): void {
+    const origin = this.#roomOrigin(room);
+    this.#told.add(room);
+    this.strip.showRoom(room, changes, origin, Date.now());
+    if (origin !== "live") return;
+    const news = changes.filter(({ kind, member }) => kind !== "updated" && member.user !== this.user);
+    const [only] = news;
+    if (only && news.length === 1) this.announcement.value = `${only.member.user} ${only.kind} ${room}`;
   }
 
-  #forgetRoom(room: string): void {
-    const rooms = new Map(this.rooms.value);
-    rooms.delete(room);
-    this.rooms.value = rooms;
-    remember(KEYS.rooms, [...rooms.keys()]);
+  #showProblem({ code, message, cause }: PresenceError): void {
+    if (code !== "token_failed") this.trouble.value = `${message} (${code})`;
+    // A server that cannot be reached is no news: the connection's own state tells it.
+    else if (cause instanceof HttpError) this.trouble.value = `The log-in failed: ${cause.message}.`;
+  }
+
+  /** The snapshot is still the one from before the change: if the room was stale in it, the change ended a gap. */
+  #roomOrigin(room: string): Origin {
+    if (!this.#told.has(room)) return "first";
+    const before = this.rooms.value.find((view) => view.room === room);
+    return before?.stale === false ? "live" : "catch-up";
   }
 
   #list(users: readonly string[]): void {
-    const people = new Set([...this.people.value, ...users]);
-    people.delete(this.user);
-    if (people.size === this.people.value.length) return;
-    this.people.value = [...people].sort((one, other) => one.localeCompare(other));
+    const listed = new Set(this.people.value);
+    const added = new Set(users.filter((user) => user !== this.user && !listed.has(user)));
+    if (added.size === 0) return;
+    this.people.value = [...listed, ...added].sort((one, other) => one.localeCompare(other));
     remember(KEYS.watch, this.people.value);
-    this.#client.watch(people);
+    this.#client.watch(added);
   }
 }
 

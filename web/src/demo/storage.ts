@@ -1,6 +1,9 @@
-/** What this tab remembers across reloads. Where storage is blocked, it remembers until then. */
+/**
+ * What this page remembers of its tab across reloads, beside what the client keeps. Where storage is blocked, it
+ * remembers until then.
+ */
 
-import type { TabStorage } from "../presence";
+type TabStorage = Pick<Storage, "getItem" | "setItem" | "removeItem">;
 
 function usable(): TabStorage {
   try {
@@ -25,7 +28,6 @@ export const KEYS = {
   token: "stillhere.token",
   watch: "stillhere.watch",
   rooms: "stillhere.rooms",
-  availability: "stillhere.availability",
 } as const;
 
 /** Read a JSON value that `fits`; anything else, however it got there, counts as absent. */

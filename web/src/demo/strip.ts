@@ -1,7 +1,10 @@
 /** The live strip: everything that this watcher was shown, with the millisecond in which it was shown. */
 
 import { signal } from "@preact/signals";
-import type { Origin, PresenceDifference, RoomDifference, Status } from "../presence";
+import type { PresenceChange, RoomChange, Status } from "stillhere";
+
+/** How a difference became known: for the first time, live, or from a snapshot after a gap. */
+export type Origin = "first" | "live" | "catch-up";
 
 export interface StripEntry {
   /** Unique within this page, for the list. */
@@ -10,14 +13,17 @@ export interface StripEntry {
   at: number;
   user: string;
   status: Status | "left";
-  version: number;
+  version: number | undefined;
   origin: Origin;
   /** Set for changes of a room. */
   room?: string;
-  kind?: RoomDifference["kind"];
+  kind?: RoomChange["kind"];
 }
 
 export type StripRecord = Pick<StripEntry, "at" | "user" | "status" | "version" | "origin" | "room">;
+
+/** Finds the version of what is shown; see `Tap.stamp`. */
+type Stamps = (user: string, room?: string) => { version: number } | undefined;
 
 declare global {
   interface Window {
@@ -30,34 +36,42 @@ const SHOWN = 200;
 /** The tests' records reach further back, so that what scrolled out of the strip is not missed. */
 const RECORDED = 10_000;
 
+/** How a change of a user became known: what was stale before, a snapshot has brought up to date. */
+export function originOf({ before }: PresenceChange): Origin {
+  if (before === undefined) return "first";
+  return before.stale ? "catch-up" : "live";
+}
+
 export class Strip {
   /** Newest first. */
   readonly entries = signal<readonly StripEntry[]>([]);
+  readonly #stamps: Stamps;
   #nextKey = 1;
 
-  constructor() {
+  constructor(stamps: Stamps) {
+    this.#stamps = stamps;
     window.__stillhereStrip = [];
   }
 
-  showPresence(differences: readonly PresenceDifference[], at: number): void {
+  showPresence(changes: readonly PresenceChange[], at: number): void {
     this.#add(
-      differences.map(({ user, presence, origin }) => ({
+      changes.map((change) => ({
         at,
-        user,
-        status: presence.status,
-        version: presence.version,
-        origin,
+        user: change.user,
+        status: change.now.status,
+        version: this.#stamps(change.user)?.version,
+        origin: originOf(change),
       })),
     );
   }
 
-  showRoom(differences: readonly RoomDifference[], at: number): void {
+  showRoom(room: string, changes: readonly RoomChange[], origin: Origin, at: number): void {
     this.#add(
-      differences.map(({ room, user, kind, member, origin }) => ({
+      changes.map(({ kind, member }) => ({
         at,
-        user,
+        user: member.user,
         status: kind === "left" ? "left" : member.status,
-        version: member.version,
+        version: this.#stamps(member.user, room)?.version,
         origin,
         room,
         kind,

@@ -5,11 +5,9 @@ import "swagger-ui-dist/swagger-ui.css";
 import "./docs.css";
 import { Api } from "../demo/api";
 import { KEYS, storage } from "../demo/storage";
+import { followTheSystem } from "./theme";
 
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
-const follow = (): void => void document.documentElement.classList.toggle("dark-mode", dark.matches);
-dark.addEventListener("change", follow);
-follow();
+followTheSystem();
 
 const user = storage.getItem(KEYS.user);
 const api = user === null ? null : new Api(user);

@@ -13,6 +13,9 @@ from stillhere.store.contract import Cursor, LogPage, StoreError, StoreUnavailab
 
 _LOG = logging.getLogger("stillhere.store")
 
+LOG_KEPT = 20_000
+"""Entries that every reader of this node can go back, at least, once there were so many."""
+
 PAGE = 1000
 WAIT = 1.0
 """Seconds that one request waits for news."""
@@ -27,14 +30,14 @@ _BACK_OFF, _BACK_OFF_MAX = 0.1, 1.0
 class LogFollower:
     """See the module."""
 
-    def __init__(self, engine: Engine, part: Partition, news: Callable[[], None], kept: int = 20_000) -> None:
+    def __init__(self, engine: Engine, part: Partition, news: Callable[[], None], kept: int = LOG_KEPT) -> None:
         """Prepare.
 
         Args:
             engine: opens the reader.
             part: whose log; its answers tell how far the log has come.
             news: called when there is something new to read, or the log became unreachable.
-            kept: entries that are kept.
+            kept: entries that are kept, at least.
         """
         self._engine = engine
         self._part = part
@@ -96,7 +99,9 @@ class LogFollower:
                         self._news()
                     if reader is None:
                         reader = await self._engine.reader(self._part.number)
-                    told = await reader.read(self._at.epoch, self._at.seq, PAGE, WAIT)
+                    # after an outage the first answer says that the log can be read again: it is not waited for
+                    wait = WAIT if self.reachable else 0.0
+                    told = await reader.read(self._at.epoch, self._at.seq, PAGE, wait)
                 except StoreError as error:
                     if reader is not None:
                         await reader.close()
@@ -119,7 +124,7 @@ class LogFollower:
                     self._take(Cursor(epoch, seq), entry)
                 if told.entries or not was:
                     self._news()
-                starving = starving + WAIT if not told.entries and self._part.place > self._at else 0.0
+                starving = starving + wait if not told.entries and self._part.place > self._at else 0.0
                 if starving >= STARVING:
                     _LOG.warning("the reader is at %s, the log at %s: reading anew", self._at, self._part.place)
                     starving = 0.0

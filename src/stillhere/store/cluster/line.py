@@ -11,7 +11,7 @@ a clock and an epoch of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -208,6 +208,38 @@ class Reader(Protocol):
     async def close(self) -> None:
         """End the connection; never raises."""
         ...
+
+
+@runtime_checkable
+class Marks(Protocol):
+    """An engine that keeps marks beside the partitions; one that does not is given a memory by the store."""
+
+    async def get_mark(self, name: str) -> bytes | None:
+        """See :meth:`stillhere.store.contract.Store.get_mark`."""
+        ...
+
+    async def set_mark(self, name: str, value: bytes | None) -> None:
+        """See :meth:`stillhere.store.contract.Store.set_mark`."""
+        ...
+
+
+class MemoryMarks:
+    """Marks that end with the process: for engines that keep none."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._kept: dict[str, bytes] = {}
+
+    async def get_mark(self, name: str) -> bytes | None:
+        """See :class:`Marks`."""
+        return self._kept.get(name)
+
+    async def set_mark(self, name: str, value: bytes | None) -> None:
+        """See :class:`Marks`."""
+        if value is None:
+            self._kept.pop(name, None)
+        else:
+            self._kept[name] = value
 
 
 class Engine(Protocol):

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from math import inf
 from typing import TypeVar
 
-from stillhere.core.events import Event, NoticeKind
+from stillhere.core.events import Event, NoticeKind, Transition
 from stillhere.core.grace import GracePolicy
 from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Record, Shown, ShownMember
 from stillhere.core.words import Cause, Incarnation, RoomName, Status, UserId
-from stillhere.store.cluster.follow import LogFollower
-from stillhere.store.cluster.line import Engine, Line, Told
+from stillhere.store.cluster.follow import LOG_KEPT, LogFollower
+from stillhere.store.cluster.line import Engine, Line, Marks, MemoryMarks, Told
 from stillhere.store.cluster.partition import Partition
 from stillhere.store.contract import (
     Cursor,
@@ -58,6 +58,7 @@ class ClusterStore:
         now: Callable[[], float],
         rng: random.Random,
         timeline_keep: float = inf,
+        log_kept: int = LOG_KEPT,
     ) -> None:
         """Prepare; nothing is opened before :meth:`start`.
 
@@ -67,16 +68,19 @@ class ClusterStore:
             now: Unix seconds, to date deadlines for people.
             rng: for the nonces of epochs and the spread of sweeps.
             timeline_keep: seconds after which an entry of a timeline is told no more.
+            log_kept: how many entries of each log this node has in memory at least, once there were so many.
         """
         self.kind = engine.kind
         self.partitions = engine.partitions
         self.about: Callable[[], bytes] = bytes
         self._engine = engine
+        self._marks: Marks = engine if isinstance(engine, Marks) else MemoryMarks()
         self._policy = policy or GracePolicy.of()
         self._windows = {cause: self._policy.window(cause) for cause in (Cause.NODE_LOST, Cause.NODE_DRAIN)}
         self._now = now
         self._rng = rng
         self._timeline_keep = timeline_keep
+        self._log_kept = log_kept
         self._parts: list[Partition] = []
         self._followers: list[LogFollower] = []
         self._listeners: list[Callable[[], None]] = []
@@ -97,7 +101,7 @@ class ClusterStore:
                 part.process = incarnation
                 self._parts.append(part)
                 await part.rejoin(self.about())
-                follower = LogFollower(self._engine, part, self._news)
+                follower = LogFollower(self._engine, part, self._news, self._log_kept)
                 await follower.begin()
                 self._followers.append(follower)
                 self._tasks.append(asyncio.get_running_loop().create_task(follower.run()))
@@ -323,6 +327,32 @@ class ClusterStore:
         if not self._followers:
             raise StoreUnavailable("the store is not open")
         return self._followers[partition].page(after, limit)
+
+    async def read_back(self, after: Cursor, limit: int = 1000, partition: int = 0) -> LogPage:
+        """See :meth:`Store.read_back`: a reader of its own for one page."""
+        page = await self.read_log(after, limit, partition)
+        if not page.gap or after.epoch != page.epoch:
+            return page
+        reader = await self._engine.reader(partition)
+        try:
+            told = await reader.read(after.epoch, after.seq, limit, 0.0)
+        finally:
+            await reader.close()
+        if told.gap or not told.entries:
+            return page
+        return LogPage(
+            after.epoch,
+            [entry for _, _, entry in told.entries if isinstance(entry, Transition)],
+            Cursor(*told.entries[-1][:2]),
+        )
+
+    async def get_mark(self, name: str) -> bytes | None:
+        """See :meth:`Store.get_mark`."""
+        return await self._marks.get_mark(name)
+
+    async def set_mark(self, name: str, value: bytes | None) -> None:
+        """See :meth:`Store.set_mark`."""
+        await self._marks.set_mark(name, value)
 
     def on_news(self, callback: Callable[[], None]) -> None:
         """See :meth:`Store.on_news`."""

@@ -28,7 +28,18 @@ LEAST_REDIS = (7, 0)
 LEAST_VALKEY = (8, 0)
 """The oldest that the tests' rules cover; 7.2 calls itself Redis 7.2.4 in most of its answers."""
 
-_OWN_RIGHTS = ("fcall", "function|load", "info", "select", "xinfo|stream", "xread", "cluster|slots")
+_OWN_RIGHTS = (
+    "fcall",
+    "function|load",
+    "info",
+    "select",
+    "xinfo|stream",
+    "xread",
+    "cluster|slots",
+    "hget",
+    "hset",
+    "hdel",
+)
 """What the engine sends itself; AUTH needs no right."""
 
 _CALLED = re.compile(r"""\b(?:redis|server)\.p?call\(\s*['"]([A-Za-z]+)['"]""")

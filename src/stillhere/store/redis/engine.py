@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
+from typing import Any
 
 import msgspec
 
@@ -12,7 +14,7 @@ from stillhere.store.redis.checks import about_files, examine, speaks_otherwise
 from stillhere.store.redis.codec import decode_entry
 from stillhere.store.redis.library import LIBRARY
 from stillhere.store.redis.line import LineOptions, RedisLine
-from stillhere.store.redis.link import REQUEST_TIMEOUT, Finder, Link, Unreached, Unsuitable
+from stillhere.store.redis.link import REQUEST_TIMEOUT, Finder, Link, Unreached, Unsuitable, Word
 from stillhere.store.redis.reader import RedisReader
 
 LOG_FIELD = b"e"
@@ -22,6 +24,10 @@ LOG_FIELD = b"e"
 def partition_key(partition: int, name: str) -> str:
     """A key of a partition; what stands in braces decides the slot in a Cluster."""
     return f"{{stillhere:{partition}}}:{name}"
+
+
+_MARKS = partition_key(0, "marks")
+"""A hash, name to value: the rights to it are those that the function library needs anyway."""
 
 
 class RedisEngine:
@@ -53,6 +59,8 @@ class RedisEngine:
         # half of it, so that the second Sentinel is asked within the time of one request
         self._finder = Finder(self.address, self._timeout / 2)
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._marks: Link | None = None
+        self._marks_turn = asyncio.Lock()
 
     async def check(self) -> None:
         """Look at each server that has a partition, before the node starts.
@@ -103,6 +111,30 @@ class RedisEngine:
         """
         link = await self._link(partition)
         return RedisReader(link, partition_key(partition, "log"), LOG_FIELD, decode_entry, self._timeout)
+
+    async def get_mark(self, name: str) -> bytes | None:
+        """See :class:`stillhere.store.cluster.line.Marks`.
+
+        Raises:
+            StoreUnavailable: with a sentence.
+        """
+        kept: bytes | None = await self._ask_marks("HGET", _MARKS, name)
+        return kept
+
+    async def set_mark(self, name: str, value: bytes | None) -> None:
+        """See :class:`stillhere.store.cluster.line.Marks`.
+
+        Raises:
+            StoreUnavailable: with a sentence.
+        """
+        await self._ask_marks(*(("HDEL", _MARKS, name) if value is None else ("HSET", _MARKS, name, value)))
+
+    async def _ask_marks(self, *request: Word) -> Any:
+        """Over a connection of its own: what is said of the partitions must not wait for it."""
+        async with self._marks_turn:
+            if self._marks is None or self._marks.closed:
+                self._marks = await self._link(0)
+            return await self._marks.ask(*request)
 
     async def close(self) -> None:
         """End every connection that is still open; never raises."""

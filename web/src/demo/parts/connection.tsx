@@ -1,53 +1,59 @@
 /** The state of this tab's own connection. */
 
-import type { ConnectionState } from "../../presence";
+import type { ConnectionStatus, ConnectionView, ProblemCode } from "stillhere";
 import { now } from "../clock";
 import type { Session } from "../session";
 
 export function Connection({ session }: { session: Session }) {
-  const state = session.connection.value;
-  const name = state.name === "open" && !session.fresh.value ? "loading" : state.name;
+  const view = session.connection.value;
+  const { status } = view;
+  // The server always tells of oneself; until it has, or when it cannot be heard, nothing else is certain either.
+  const checking = status === "online" && session.view(session.user).stale;
   return (
-    <span class={`connection is-${name}`} data-testid="connection-status" data-state={state.name}>
+    <span
+      class={`connection is-${checking ? "checking" : status}`}
+      data-testid="connection-status"
+      data-state={status === "online" ? "open" : status}
+      data-stale={checking || status !== "online"}
+    >
       <span class="connection-dot" aria-hidden="true" />
-      <span role="status">{STATUS[state.name]}</span>
-      <span class="connection-more">{more(state, session.fresh.value, now.value)}</span>
+      <span role="status">{STATUS[status]}</span>
+      <span class="connection-more">{checking ? "checking" : more(view, session.tap.node, now.value)}</span>
     </span>
   );
 }
 
 /** What is read out; the countdown beside it is not, or it would be read out every second. */
-const STATUS: Record<ConnectionState["name"], string> = {
-  idle: "not connected",
+const STATUS: Record<ConnectionStatus, string> = {
   connecting: "connecting",
-  open: "connected",
-  waiting: "reconnecting",
-  hidden: "paused",
-  ended: "disconnected",
+  online: "connected",
+  reconnecting: "reconnecting",
+  offline: "not connected",
+  refused: "disconnected",
 };
 
-function more(state: ConnectionState, fresh: boolean, at: number): string {
-  if (state.name === "open") return fresh ? `to ${state.welcome.node}` : "checking";
-  if (state.name === "waiting") return `in ${Math.max(1, Math.ceil((state.until - at) / 1000))} s`;
-  return "";
+function more({ status, retryAt }: ConnectionView, node: string, at: number): string {
+  if (status === "online") return `to ${node}`;
+  return retryAt === undefined ? "" : `in ${Math.max(1, Math.ceil((retryAt - at) / 1000))} s`;
 }
 
-const ENDED: Record<number, string> = {
-  4000: "The server and this page do not speak the same protocol.",
-  4001: "The log-in ran out.",
-  4003: "The server does not accept pages from this address.",
-  4004: "You were disconnected by an administrator.",
-  4005: "This tab's place was taken by a newer connection.",
+const REFUSED: Partial<Record<ProblemCode, string>> = {
+  protocol: "The server and this page do not speak the same protocol.",
+  unauthorized: "The log-in ran out.",
+  forbidden_origin: "The server does not accept pages from this address.",
+  kicked: "You were disconnected by an administrator.",
+  superseded: "This tab's place was taken by a newer connection.",
 };
 
 /** Why the connection ended for good, and the way back. */
 export function EndedNotice({ session }: { session: Session }) {
-  const state = session.connection.value;
-  if (state.name !== "ended" || state.reason === "bye") return null;
+  const { status, error } = session.connection.value;
+  if (status !== "refused" || error === undefined) return null;
+  const detail = error.closeCode === undefined ? error.message : `Code ${error.closeCode}.`;
   return (
     <div class="notice" role="alert">
       <p>
-        {ENDED[state.code] ?? "The server ended the connection."} <span class="muted">Code {state.code}.</span>
+        {REFUSED[error.code] ?? "The server ended the connection."} <span class="muted">{detail}</span>
       </p>
       <button type="button" onClick={() => session.reconnect()}>
         Connect again

@@ -1,6 +1,6 @@
 /** Small drawings. Each status has a shape of its own, so that none is told by colour alone. */
 
-import type { Status } from "../../presence";
+import type { Status } from "stillhere";
 
 export function Mark() {
   return (

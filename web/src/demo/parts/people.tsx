@@ -1,36 +1,34 @@
 /** Everybody this tab watches. */
 
-import type { UserPresence } from "../../presence";
+import type { UserView } from "stillhere";
 import { now } from "../clock";
 import type { Session } from "../session";
+import type { Stamp } from "../tap";
 import { ago, clockTime } from "../time";
 import { Avatar } from "./marks";
 import { NameForm } from "./name-form";
 
 export function People({ session }: { session: Session }) {
-  const people = session.people.value;
-  const here = people.filter((user) => isHere(session.presences.value.get(user))).length;
-  const fresh = session.fresh.value;
+  const people = session.people.value.map((user) => session.view(user));
+  const here = people.filter(isHere).length;
+  const stale = people.filter((view) => view.stale).length;
   return (
-    <section class={fresh ? "card people" : "card people is-stale"} aria-labelledby="people-title">
+    <section class="card people" aria-labelledby="people-title">
       <div class="card-head">
         <h2 id="people-title">People</h2>
-        {fresh ? (
+        {stale === 0 ? (
           <span class="count">
             {here} of {people.length} here
           </span>
         ) : (
-          <span class="chip is-stale-chip">last known</span>
+          <span class="chip is-stale-chip">
+            {stale < people.length && `${stale} of ${people.length} `}last known
+          </span>
         )}
       </div>
       <ul class="person-list">
-        {people.map((user) => (
-          <Person
-            key={user}
-            user={user}
-            presence={session.presences.value.get(user)}
-            stale={!fresh || session.unsure.value.has(user)}
-          />
+        {people.map((view) => (
+          <Person key={view.user} view={view} stamp={session.tap.stamp(view.user)} />
         ))}
         {people.length === 0 && (
           <li class="empty">Nobody else yet. Open this page in another window, or add a name below.</li>
@@ -49,20 +47,14 @@ export function People({ session }: { session: Session }) {
   );
 }
 
-interface PersonProps {
-  user: string;
-  presence: UserPresence | undefined;
-  stale: boolean;
-}
-
-function Person({ user, presence, stale }: PersonProps) {
-  const status = presence?.status ?? "unknown";
+function Person({ view, stamp }: { view: UserView; stamp: Stamp | undefined }) {
+  const { user, status, stale } = view;
   return (
     <li
       class={stale ? "person is-stale" : "person"}
       data-testid={`person-${user}`}
       data-status={status}
-      data-version={presence?.version}
+      data-version={stamp?.version}
       data-stale={stale}
     >
       <Avatar user={user} status={status} />
@@ -70,21 +62,21 @@ function Person({ user, presence, stale }: PersonProps) {
         <bdi title={user}>{user}</bdi>
         <span class="person-more">
           <span class={`status-word is-${status}`}>{status}</span>
-          <LastSeen presence={presence} />
+          <LastSeen view={view} />
         </span>
       </span>
-      {presence !== undefined && (
-        <span class="version" title={`version ${presence.version} of epoch ${presence.epoch}`}>
-          v{presence.version}
+      {stamp !== undefined && (
+        <span class="version" title={`version ${stamp.version} of epoch ${stamp.epoch}`}>
+          v{stamp.version}
         </span>
       )}
     </li>
   );
 }
 
-function LastSeen({ presence }: { presence: UserPresence | undefined }) {
-  if (presence?.status !== "offline") return null;
-  const at = presence.lastSeenAt;
+function LastSeen({ view }: { view: UserView }) {
+  if (view.status !== "offline") return null;
+  const at = view.lastSeenAt;
   if (at === undefined) return <span> · never seen</span>;
   return (
     <time dateTime={new Date(at).toISOString()} title={clockTime(at)}>
@@ -94,6 +86,6 @@ function LastSeen({ presence }: { presence: UserPresence | undefined }) {
   );
 }
 
-function isHere(presence: UserPresence | undefined): boolean {
-  return presence !== undefined && presence.status !== "offline" && presence.status !== "unknown";
+function isHere({ status }: UserView): boolean {
+  return status !== "offline" && status !== "unknown";
 }

@@ -1,20 +1,19 @@
 /** The rooms this tab is in. */
 
-import type { Member } from "../../presence";
+import type { MemberView, RoomView } from "stillhere";
 import type { Session } from "../session";
 import { Avatar } from "./marks";
 import { NameForm } from "./name-form";
 
 export function Rooms({ session }: { session: Session }) {
-  const rooms = [...session.rooms.value];
+  const rooms = session.rooms.value;
   return (
-    <section class={session.fresh.value ? "card rooms" : "card rooms is-stale"} aria-labelledby="rooms-title">
+    <section class="card rooms" aria-labelledby="rooms-title">
       <div class="card-head">
         <h2 id="rooms-title">Rooms</h2>
-        {!session.fresh.value && <span class="chip is-stale-chip">last known</span>}
       </div>
-      {rooms.map(([room, members]) => (
-        <Room key={room} room={room} members={[...members.values()]} session={session} />
+      {rooms.map((view) => (
+        <Room key={view.room} view={view} session={session} />
       ))}
       {rooms.length === 0 && <p class="empty">A room shows who is in the same place. Join one, by any name.</p>}
       <NameForm
@@ -30,15 +29,20 @@ export function Rooms({ session }: { session: Session }) {
   );
 }
 
-function Room({ room, members, session }: { room: string; members: Member[]; session: Session }) {
-  const sorted = members.sort(byArrival);
+function Room({ view, session }: { view: RoomView; session: Session }) {
+  const { room, members, stale } = view;
   return (
-    <article class="room" data-testid={`room-${room}`} aria-label={`Room ${room}`}>
+    <article
+      class={stale ? "room is-stale" : "room"}
+      data-testid={`room-${room}`}
+      data-stale={stale}
+      aria-label={`Room ${room}`}
+    >
       <div class="room-head">
         <h3>
           <bdi>{room}</bdi>
         </h3>
-        <span class="count">{members.length}</span>
+        {stale ? <span class="chip is-stale-chip">last known</span> : <span class="count">{members.length}</span>}
         <button
           type="button"
           class="quiet"
@@ -50,13 +54,13 @@ function Room({ room, members, session }: { room: string; members: Member[]; ses
         </button>
       </div>
       <ul class="members">
-        {sorted.map((member) => (
+        {members.toSorted(byArrival).map((member) => (
           <li
             key={member.user}
             class="member"
             data-testid={`room-member-${member.user}`}
             data-status={member.status}
-            data-version={member.version}
+            data-version={session.tap.stamp(member.user, room)?.version}
           >
             <Avatar user={member.user} status={member.status} />
             <span class="person-name">
@@ -70,17 +74,16 @@ function Room({ room, members, session }: { room: string; members: Member[]; ses
   );
 }
 
-function byArrival(one: Member, other: Member): number {
+function byArrival(one: MemberView, other: MemberView): number {
   return (one.joinedAt ?? 0) - (other.joinedAt ?? 0) || one.user.localeCompare(other.user);
 }
 
 /** Status, number of connections, and what they say of themselves. */
-function describe(member: Member): string {
-  const metas = member.metas ?? [];
+function describe({ status, metas }: MemberView): string {
   const tabs = metas.length === 1 ? "1 tab" : `${metas.length} tabs`;
   const pairs = metas.flatMap(({ meta }) => Object.entries(meta));
   const said = pairs.map(([key, value]) => `${key}: ${asText(value)}`);
-  return [member.status, tabs, ...new Set(said)].join(" · ");
+  return [status, tabs, ...new Set(said)].join(" · ");
 }
 
 const asText = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));

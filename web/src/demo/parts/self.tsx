@@ -1,6 +1,6 @@
 /** Oneself: how others see one, what one says of oneself, and one's own tabs. */
 
-import type { Availability } from "../../presence";
+import type { Availability } from "stillhere";
 import type { OwnConnection } from "../api";
 import { now } from "../clock";
 import type { Session } from "../session";
@@ -16,12 +16,13 @@ const CHOICES: { availability: Availability; label: string; mark: "online" | "aw
 ];
 
 export function Self({ session }: { session: Session }) {
-  const status = session.presences.value.get(session.user)?.status ?? "unknown";
-  const open = session.connection.value.name === "open";
+  const { status, stale } = session.view(session.user);
+  const { availability: said, idle } = session.self.value;
+  const online = session.connection.value.status === "online";
   return (
     <section class="card self" aria-labelledby="self-title">
       <EndedNotice session={session} />
-      <div class={session.fresh.value ? "self-head" : "self-head is-stale"}>
+      <div class={stale ? "self-head is-stale" : "self-head"}>
         <Avatar user={session.user} status={status} large />
         <div class="self-name">
           <h2 id="self-title">
@@ -32,6 +33,7 @@ export function Self({ session }: { session: Session }) {
             <span class={`status-word is-${status}`} data-testid="self-status" data-status={status}>
               {status}
             </span>
+            {idle && " while nobody is at this tab"}
           </p>
         </div>
         <button type="button" class="quiet" data-testid="btn-logout" onClick={() => session.logOut()}>
@@ -44,7 +46,7 @@ export function Self({ session }: { session: Session }) {
             key={availability}
             type="button"
             data-testid={`btn-${availability}`}
-            aria-pressed={session.availability.value === availability}
+            aria-pressed={availability === (idle ? "active" : said)}
             onClick={() => session.setAvailability(availability)}
           >
             <StatusMark status={mark} />
@@ -53,11 +55,11 @@ export function Self({ session }: { session: Session }) {
         ))}
       </div>
       <h3>
-        Your tabs and devices {!open && <span class="chip is-stale-chip">last known</span>}
+        Your tabs and devices {!online && <span class="chip is-stale-chip">last known</span>}
       </h3>
       <ul class="tabs">
         {session.ownConnections.value.map((connection) => (
-          <Tab key={connection.connectionKey} connection={connection} own={connection.tab === session.tab} />
+          <Tab key={connection.connectionKey} connection={connection} own={connection.tab === session.tap.tab} />
         ))}
         {session.ownConnections.value.length === 0 && <li class="empty">Nothing to list yet.</li>}
       </ul>
@@ -65,7 +67,7 @@ export function Self({ session }: { session: Session }) {
         type="button"
         class="drop"
         data-testid="btn-drop"
-        disabled={!open}
+        disabled={!online}
         onClick={() => void session.dropNetwork()}
       >
         Drop my network

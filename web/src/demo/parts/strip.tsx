@@ -50,7 +50,7 @@ function Entry({ entry }: { entry: StripEntry }) {
         )}
         {origin !== "live" && <span class="chip">{ORIGIN_WORDS[origin]}</span>}
       </span>
-      <span class="version">v{version}</span>
+      {version !== undefined && <span class="version">v{version}</span>}
     </li>
   );
 }
