@@ -3,7 +3,7 @@
 #
 #   scripts/need.sh python        Python 3.11 or newer with venv ($PYTHON, else python3)
 #   scripts/need.sh node          Node 20.19 or newer with npm
-#   scripts/need.sh test-tools    redis-server and chromium, through apt-get where we may
+#   scripts/need.sh test-tools    redis-server and chromium, through apt-get where we may; firefox-esr where there is one
 #   scripts/need.sh model         spin and gcc, the same way
 #   scripts/need.sh cluster-demo  redis-server and haproxy, the same way
 #   scripts/need.sh bench-cluster redis-server, the same way
@@ -57,11 +57,27 @@ need_programs() { # WHO needs them, then the programs; their packages bear the s
         fail "apt-get could not install ${missing[*]}. Install them and try again: $how."
 }
 
+wish_firefox() { # The tests that drive Firefox are skipped without it, so nothing here may fail. Ubuntu has no such package.
+    local apt=(apt-get)
+    ! command -v firefox-esr >/dev/null && ! command -v firefox >/dev/null && command -v apt-get >/dev/null || return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || return 0
+        apt=(sudo -n apt-get)
+    fi
+    apt-cache show firefox-esr >/dev/null 2>&1 || return 0
+    echo "stillhere: installing firefox-esr through apt-get"
+    "${apt[@]}" install -q -y --no-install-recommends firefox-esr </dev/null >/dev/null 2>&1 ||
+        echo "stillhere: apt-get could not install firefox-esr; the tests in Firefox will be skipped"
+}
+
 export DEBIAN_FRONTEND=noninteractive
 case ${1:-} in
 python) need_python ;;
 node) need_node ;;
-test-tools) need_programs "the tests need" redis-server chromium ;;
+test-tools)
+    need_programs "the tests need" redis-server chromium
+    wish_firefox
+    ;;
 model) need_programs "the model needs" spin gcc ;;
 cluster-demo) need_programs "the cluster demo needs" redis-server haproxy ;;
 bench-cluster) need_programs "the bench needs" redis-server ;;

@@ -3,99 +3,27 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import parse_qs, quote, urlsplit
+from typing import cast
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.acceptance.browsing import another_site, launch
+from tests.acceptance.hosting import Host
+from tests.acceptance.sdk_page import DIST, NOT_BUILT, PAGE, Site
 from tests.acceptance.server import ServerProcess
-
-DIST = Path(__file__).parents[2] / "clients" / "typescript" / "dist"
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(
         not (DIST / "index.js").is_file(),
-        reason="the TypeScript client is not built: cd clients/typescript && npm ci && npm run build",
+        reason=NOT_BUILT,
     ),
 ]
-
-PAGE = """<!doctype html>
-<meta charset="utf-8">
-<title>presence</title>
-<p id="status"></p>
-<script type="module">
-  import { createPresence } from "/dist/index.js";
-
-  const wanted = new URLSearchParams(location.search);
-  window.addEventListener("pageshow", ({ persisted }) => (window.restored ||= persisted));
-  const client = createPresence({
-    url: wanted.get("server"),
-    getToken: async () => {
-      const answer = await fetch(`/token?user=${encodeURIComponent(wanted.get("user"))}`);
-      return answer.text();
-    },
-  });
-  window.client = client;
-  window.seen = [];
-  window.problems = [];
-  client.on("presence", (changes) => window.seen.push(...changes.map(({ now }) => [now.user, now.status])));
-  client.on("problem", ({ code }) => window.problems.push(code));
-  const show = () => (document.querySelector("#status").dataset.status = client.status);
-  client.subscribe(show);
-  client.watch(wanted.getAll("watch"));
-  client.connect();
-</script>
-"""
-
-
-class Site:
-    """The application: it serves the page and the built client, and says who is logged in."""
-
-    def __init__(self) -> None:
-        """Listen on loopback, on a port of the kernel's choice; :attr:`token` is to be set before a page connects."""
-        self.token: Callable[[str], str] = str
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                kind, body = site.answer(self.path)
-                self.send_response(200 if body else 404)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.origin = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def answer(self, address: str) -> tuple[str, bytes]:
-        """The content type and body for a path; an empty body if there is none."""
-        path, query = urlsplit(address).path, parse_qs(urlsplit(address).query)
-        if path == "/token":
-            return "text/plain", self.token(query["user"][0]).encode()
-        if path == "/dist/index.js":
-            return "text/javascript", (DIST / "index.js").read_bytes()
-        return "text/html", PAGE.encode() if path == "/" else b""
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
 
 class Someone:
@@ -321,3 +249,34 @@ def test_a_token_that_the_server_does_not_take_is_refused_with_its_words(
     assert page.evaluate("client.connection.error.code") == "unauthorized"
     assert "signature" in page.evaluate("client.connection.error.message").lower()
     assert "unauthorized" in page.evaluate("window.problems")
+
+
+def test_a_page_whose_host_knows_its_users_by_a_cookie_needs_no_token(browser: Browser) -> None:
+    with Host("tests.acceptance.apps.embedded:plain") as host:
+        address = f"http://127.0.0.1:{host.port}"
+
+        def page(name: str, *watch: str) -> Page:
+            context = browser.new_context(bypass_csp=True)
+            context.add_cookies([{"name": "who", "value": name, "url": address}])
+            context.route(f"{address}/dist/index.js", lambda route: route.fulfill(path=DIST / "index.js"))
+            opened = context.new_page()
+            opened.goto(f"{address}/page?server=/ws" + "".join(f"&watch={user}" for user in watch))
+            show(opened)
+            return opened
+
+        def show(page: Page) -> None:
+            page.set_content(PAGE)  # the host has no page; one that was not loaded from it might not connect to it
+            online(page)
+
+        alice = page("alice")
+        bob = page("bob", "alice")
+        bob.wait_for_function("client.get('alice').status === 'online'")
+        alice.reload()
+        show(alice)
+        assert alice.evaluate("client.self.user") == "alice"
+        assert alice.evaluate("window.problems") == []
+        alice.evaluate("client.disconnect()")
+        bob.wait_for_function("client.get('alice').status === 'offline'", timeout=3_000)
+        assert seen(bob) == [["alice", "online"], ["alice", "offline"]]
+        alice.context.close()
+        bob.context.close()

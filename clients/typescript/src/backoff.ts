@@ -18,8 +18,9 @@ export const STABLE_MS = 10_000;
 
 /** What a close code asks of the client. */
 export function adviceFor(code: number): Advice {
-  if (code >= 4000 && code < 4100) return "stop";
-  if ((code >= 4100 && code < 4200) || [1002, 1003, 1007, 1009].includes(code)) return "back-off";
+  const hundred = Math.floor(code / 100);
+  if (hundred === 40) return "stop";
+  if (hundred === 41 || [1002, 1003, 1007, 1009].includes(code)) return "back-off";
   return "soon";
 }
 

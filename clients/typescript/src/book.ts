@@ -169,7 +169,7 @@ export function openBook(): Book {
         const held = users.get(user);
         const before = held && book.user(user);
         if (!take(held, presence)) continue;
-        newEpoch ||= held !== undefined && held.status !== "unknown" && held.epoch !== presence.epoch;
+        newEpoch ||= !!held && held.status !== "unknown" && held.epoch !== presence.epoch;
         if (held && looks(held) === looks(presence)) continue;
         changes.push({ user, before, now: book.user(user) });
       }

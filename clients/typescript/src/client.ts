@@ -8,7 +8,7 @@ import { browserEnvironment, type Environment, keep } from "./environment";
 import { PresenceError } from "./errors";
 import type { ConnectionStatus, ConnectionView, PresenceEvents, PresenceOptions, SelfView, Snapshot } from "./types";
 import { noteWants, type Wants } from "./wants";
-import { type Availability, isId, type Meta, type ServerMessage } from "./wire";
+import { AVAILABILITIES, type Availability, isId, type Meta, type ServerMessage } from "./wire";
 
 const AVAILABILITY_KEY = "stillhere.availability";
 
@@ -32,7 +32,9 @@ export class Presence {
     const env = { ...browserEnvironment(), ...options.environment };
     this.#env = env;
     this.#away = watchAway(env, options.away || {});
-    this.#chosen = (keep(env, AVAILABILITY_KEY) as Availability | null) || options.availability || "active";
+    // whatever else wrote to the storage: a word that the server does not know would have every attempt refused
+    const kept = AVAILABILITIES.find((word) => word === keep(env, AVAILABILITY_KEY));
+    this.#chosen = kept || options.availability || "active";
     const problem = (error: PresenceError): void => this.#events.emit("problem", error);
     const connection = new Connection(options, env, {
       begin: () => {

@@ -144,11 +144,11 @@ export class Connection {
 
   async #dial(generation: number): Promise<void> {
     let tab: string;
-    let token: string | null;
+    let token: string | null | undefined;
     try {
       tab = await this.#tab.claim();
       if (generation !== this.#generation) return;
-      token = await this.#options.getToken({ renew: this.#renew });
+      token = await this.#options.getToken?.({ renew: this.#renew });
     } catch (cause) {
       if (generation !== this.#generation) return;
       this.#tokenFailed(cause);
@@ -156,10 +156,7 @@ export class Connection {
       return;
     }
     if (generation !== this.#generation) return;
-    if (!token) {
-      this.refuse(new PresenceError("no_token"));
-      return;
-    }
+    if (!token && this.#options.getToken) return this.refuse(new PresenceError("no_token"));
     // A refusal before the upgrade looks like a broken network; a token sent as a message is refused with words.
     const asMessage = this.#silent % DIAGNOSE_EVERY === DIAGNOSE_EVERY - 1;
     const query = `probe=1&availability=${this.#owner.begin()}&tab=${tab}`;
@@ -167,12 +164,12 @@ export class Connection {
     this.#renew = true; // until the welcome says that this one was taken
     this.#said = undefined;
     try {
-      const protocols = asMessage ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`];
+      const protocols = !token || asMessage ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`];
       this.#link = openLink(this.#env, url, protocols, {
         open: (protocol) => {
           if (protocol !== SUBPROTOCOL) {
             this.refuse(new PresenceError("protocol", `the server speaks ${protocol}`));
-          } else if (asMessage) this.request({ type: "auth", token });
+          } else if (token && asMessage) this.request({ type: "auth", token });
         },
         text: (text) => this.#received(text),
         end: (code, reason) => this.#ended(code, reason),
@@ -338,7 +335,7 @@ export class Connection {
     this.#lifeMs -= this.#lifeMs * RENEW_AT;
     this.#renewAt = this.#env.now() + Math.max(1_000, this.#lifeMs / 2);
     try {
-      const token = await this.#options.getToken({ renew: true });
+      const token = await this.#options.getToken?.({ renew: true });
       if (generation !== this.#generation || !token) return;
       this.request({ type: "auth", token });
       this.#planRenewal(expiryOf(token));
@@ -349,7 +346,7 @@ export class Connection {
   }
 
   #tokenFailed(cause: unknown): void {
-    this.#owner.problem(new PresenceError("token_failed", undefined, { cause }));
+    this.#owner.problem(new PresenceError("token_failed", "The token could not be fetched.", { cause }));
   }
 
   // ---- the page -----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ export interface Environment {
   /** A number in [0, 1). */
   random(): number;
   setTimeout(run: () => void, ms: number): unknown;
+  /** Undefined stands for none. */
   clearTimeout(timer: unknown): void;
   /** A new id that nobody can guess. */
   newId(): string;
@@ -93,7 +94,7 @@ export interface Timers {
 export function startTimers(env: Environment): Timers {
   const running = new Map<string, unknown>();
   const cancel = (name: string): void => {
-    if (running.has(name)) env.clearTimeout(running.get(name));
+    env.clearTimeout(running.get(name));
     running.delete(name);
   };
   return {

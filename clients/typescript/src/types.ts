@@ -62,11 +62,12 @@ export interface PresenceOptions {
   /** The server's socket: `wss://example.com/ws`, `https:` as well, or a path such as `/ws` of the page's own host. */
   url: string;
   /**
-   * Give the token, or null if nobody is logged in. Called before each connection, and before the token ends.
+   * Give the token, or null if nobody is logged in. Called before each connection, and before the token ends. Leave it
+   * out where the server knows its users without one, by a cookie that goes along with the request.
    *
    * @param why `renew`: the last one ends or did not get through, so a cached one will not do
    */
-  getToken: (why: { renew: boolean }) => string | null | Promise<string | null>;
+  getToken?: ((why: { renew: boolean }) => string | null | Promise<string | null>) | undefined;
   /** When a tab is `away` by itself; false for never. */
   away?: AwayOptions | false;
   /** What this tab says of itself at first, unless the tab said something else before it was reloaded. */

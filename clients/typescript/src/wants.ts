@@ -99,14 +99,10 @@ export function noteWants(env: Environment, wire: Wire, first: Availability): Wa
     const wanted = [...all].filter((user) => !but.has(user));
     while (wanted.length) {
       const chunk = wanted.splice(0, CHUNK);
-      const add = (): void => {
-        for (const user of chunk) toldUsers.add(user);
+      const mark = (told: boolean) => (): void => {
+        for (const user of chunk) toldUsers[told ? "add" : "delete"](user);
       };
-      const remove = (): void => {
-        for (const user of chunk) toldUsers.delete(user);
-      };
-      if (type === "watch") tell({ type, users: chunk }, add, remove);
-      else tell({ type, users: chunk }, remove, add);
+      tell({ type, users: chunk }, mark(type === "watch"), mark(type !== "watch"));
     }
   };
 
@@ -145,10 +141,7 @@ export function noteWants(env: Environment, wire: Wire, first: Availability): Wa
     refused: ({ id = 0, code, message }) => {
       const found = pending.get(id);
       pending.delete(id);
-      if (!PASSING.includes(code)) {
-        wire.problem(new PresenceError(code as ProblemCode, message));
-        return;
-      }
+      if (!PASSING.includes(code)) return wire.problem(new PresenceError(code as ProblemCode, message));
       // over the rate, the server has not even read which request it was: whatever is not answered goes out again
       for (const undo of found ? [found] : pending.values()) undo();
       if (!found) pending.clear();

@@ -6,8 +6,11 @@ export const SUBPROTOCOL = "stillhere.v1";
 /** What a watcher is shown of a user. `unknown`: the server cannot tell now, or this client has not been told yet. */
 export type Status = "online" | "away" | "busy" | "offline" | "unknown";
 
+/** What a tab may say of itself. */
+export const AVAILABILITIES = ["active", "away", "busy", "invisible"] as const;
+
 /** What a tab says of itself. `invisible`, said by any tab, hides the user as a whole. */
-export type Availability = "active" | "away" | "busy" | "invisible";
+export type Availability = (typeof AVAILABILITIES)[number];
 
 /** A JSON object of the application; the server takes at most 2 KiB of it. */
 export type Meta = Readonly<Record<string, unknown>>;
@@ -106,10 +109,9 @@ export const CLOSE_UNAUTHORIZED = 4001;
 /** What a browser reports of an end without a close frame. */
 export const CLOSE_ABNORMAL = 1006;
 
-const FORBIDDEN = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}]/u;
+const ALLOWED = /^[^\p{Cc}\p{Zl}\p{Zp}\p{Cs}]+$/u;
 
 /** Whether this may be a user id or a room name: 1 to 256 bytes of UTF-8 without control characters. */
 export function isId(text: unknown): text is string {
-  if (typeof text !== "string" || text === "" || FORBIDDEN.test(text)) return false;
-  return new TextEncoder().encode(text).length <= 256;
+  return typeof text === "string" && ALLOWED.test(text) && new TextEncoder().encode(text).length <= 256;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from "vitest";
 import { createPresence, PresenceError } from "../src/index";
-import { member, presence, World } from "./world";
+import { FakeStorage, member, presence, World } from "./world";
 
 describe("what is shown", () => {
   test("before the first answer a user is unknown, not offline", () => {
@@ -160,6 +160,64 @@ describe("what is sent", () => {
   });
 });
 
+test.each(["", "online", "ACTIVE", "busy&tab=t-2", "\u2028", "away "])(
+  "a kept availability of %j is none, and does not get into the address",
+  async (kept) => {
+    const storage = new FakeStorage();
+    storage.setItem("stillhere.availability", kept);
+    const world = new World({ storage, options: { availability: "busy" } });
+    expect(world.client.self.availability).toBe("busy");
+    await world.online();
+    expect(new URL(world.socket.url).searchParams.getAll("availability")).toEqual(["busy"]);
+    expect(new URL(world.socket.url).searchParams.getAll("tab")).toHaveLength(1);
+  },
+);
+
+describe("a host that knows its users by a cookie", () => {
+  const options = { getToken: undefined };
+
+  test("is sent no token, neither in the subprotocol nor as a message", async () => {
+    const world = new World({ options });
+    const socket = await world.online();
+    expect(socket.protocols).toEqual(["stillhere.v1"]);
+    for (let minute = 0; minute < 61; minute += 1) {
+      await world.advance(30_000);
+      socket.receive({ type: "probe", n: 1 });
+      await world.advance(30_000);
+      socket.receive({ type: "probe", n: 2 });
+    }
+    expect(world.sockets).toHaveLength(1);
+    expect(world.sent("auth")).toEqual([]);
+    expect(world.noted("problem")).toEqual([]);
+  });
+
+  test("is asked again and again while it cannot be reached, and not given a token that nobody has", async () => {
+    const world = new World({ options });
+    world.client.connect();
+    for (let attempt = 0; attempt < 9; attempt += 1) {
+      await world.settle();
+      world.socket.open();
+      world.socket.end(1006);
+      await world.advance(10_000);
+    }
+    expect(world.sockets).toHaveLength(10);
+    expect(world.sockets.flatMap(({ sent }) => sent)).toEqual([]);
+    expect(world.client.status).toBe("connecting");
+    expect(new Set(world.noted("problem"))).toEqual(new Set(["unreachable"]));
+  });
+
+  test("may say that the log-in has ended: once more, then it is refused", async () => {
+    const world = new World({ options });
+    (await world.online()).end(4001, "the session has ended");
+    await world.advance(1_000);
+    expect(world.client.status).toBe("reconnecting");
+    world.socket.open();
+    world.socket.end(4001, "the session has ended");
+    expect(world.client.status).toBe("refused");
+    expect(world.client.connection.error).toMatchObject({ code: "unauthorized", message: "the session has ended" });
+  });
+});
+
 test("a tab that is never to be away by itself is not", async () => {
   const world = new World({ options: { away: false } });
   const socket = await world.online();
@@ -280,6 +338,17 @@ describe("bad input and bad luck", () => {
     client.connect();
     await vi.waitFor(() => expect(client.status).toBe("refused"));
     expect(client.connection.error).toMatchObject({ code: "cannot_open", cause: { name: "SecurityError" } });
+  });
+
+  test("a token that cannot be fetched is told in a sentence that can be shown, with its cause", async () => {
+    const world = new World();
+    const problems: PresenceError[] = [];
+    world.client.on("problem", (problem) => problems.push(problem));
+    world.token = new Error("503");
+    world.client.connect();
+    await world.settle();
+    expect(problems).toEqual([expect.objectContaining({ code: "token_failed", cause: world.token })]);
+    expect(problems[0]).toMatchObject({ message: "The token could not be fetched.", advice: "See `cause`." });
   });
 
   test("a runtime without WebSocket is an error with advice", () => {

@@ -18,6 +18,7 @@ from stillhere.cli.main import COMMANDS, main
 from stillhere.core.words import UserId
 from stillhere.server.auth import Authenticator, Identity
 from stillhere.server.secrets import Secret
+from stillhere.server.visibility import Patterns
 
 SECRET = "a secret of more than thirty-two bytes"
 
@@ -79,7 +80,7 @@ def test_a_token_has_what_was_asked_for() -> None:
     who = verified(made.stdout.strip())
     assert (who.user, who.session, who.info, who.scopes) == ("alice", "s1", {"name": "Alice"}, frozenset({"admin"}))
     assert who.watch.allows("bob") and who.watch.allows("team:7") and not who.watch.allows("carol")
-    assert who.rooms.everything
+    assert isinstance(who.rooms, Patterns) and who.rooms.everything
     assert 50 < who.expires_at - time.time() <= 61
 
 
