@@ -16,7 +16,14 @@ export default defineConfig({
     assetsInlineLimit: 0,
     // Swagger UI is one file of 1.4 MB; only docs.html loads it.
     chunkSizeWarningLimit: 1600,
-    rolldownOptions: { input: { index: here("index.html"), docs: here("docs.html") } },
+    rolldownOptions: {
+      input: {
+        index: here("index.html"),
+        docs: here("docs.html"),
+        websocket: here("websocket.html"),
+        admin: here("admin.html"),
+      },
+    },
   },
   server: {
     host: "127.0.0.1",
@@ -25,6 +32,7 @@ export default defineConfig({
       "/v1": server,
       "/dev": server,
       "/openapi.json": server,
+      "/asyncapi.json": server,
     },
   },
   test: { environment: "happy-dom", include: ["test/**/*.test.{ts,tsx}"], restoreMocks: true },

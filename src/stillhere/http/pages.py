@@ -24,6 +24,12 @@ PAGE_POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' ws: wss:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+ADMIN_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+"""The admin pages hold a credential: nothing inline, nobody else to talk to, and no text that becomes markup."""
+
 _FRESH = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 """The name of an asset holds a hash of its content."""
@@ -63,9 +69,14 @@ class Pages:
         """The browsable document of the WebSocket protocol."""
         return self._page("websocket.html") or _html("Stillhere WebSocket protocol", list_messages())
 
+    async def admin(self, call: Call) -> Response:
+        """The admin pages: which of them is the browser's business."""
+        found = self._page("admin.html", ADMIN_POLICY)
+        return found or _html("The pages are not built", _NOT_BUILT.replace('"docs"', f'"{_root(call)}/docs"'))
+
     async def to_docs(self, call: Call) -> Response:
         """Where there is no demo page."""
-        return RedirectResponse(f"{call.request.scope.get('root_path', '')}/docs")
+        return RedirectResponse(f"{_root(call)}/docs")
 
     async def asset(self, call: Call) -> Response:
         """A script, style sheet or picture."""
@@ -83,11 +94,22 @@ class Pages:
             Operation(method="GET", path="/docs", handler=self.docs, summary=page, hidden=True),
             Operation(method="GET", path="/docs/websocket", handler=self.websocket, summary=page, hidden=True),
             Operation(method="GET", path="/assets/{name}", handler=self.asset, summary="A file", hidden=True),
+            *(Operation(method="GET", path=path, handler=self.admin, summary=page, hidden=True) for path in _ADMIN),
         )
 
-    def _page(self, name: str) -> Response | None:
+    def _page(self, name: str, policy: str = PAGE_POLICY) -> Response | None:
         path = self._folder / name
-        return FileResponse(path, headers=_FRESH) if path.is_file() else None
+        return FileResponse(path, headers={**_FRESH, "Content-Security-Policy": policy}) if path.is_file() else None
+
+
+_ADMIN = ("/admin", "/admin/", "/admin/{view}", "/admin/{view}/{id}")
+"""A link to a user may be a path, too; the page turns it into its own address."""
+
+
+def _root(call: Call) -> str:
+    """Where the application is mounted."""
+    root: str = call.request.scope.get("root_path", "")
+    return root
 
 
 def _html(title: str, body: str) -> Response:

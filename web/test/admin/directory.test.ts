@@ -1,0 +1,78 @@
+import { expect, test } from "vitest";
+import { Book } from "../../src/admin/directory";
+import { History } from "../../src/admin/history";
+import type { Presence, Stats } from "../../src/admin/types";
+
+const told = (user: string, version: number, more: Partial<Presence> = {}): Presence => ({
+  user,
+  status: "online",
+  epoch: "1",
+  version,
+  changedAt: 0,
+  ...more,
+});
+
+test("what is older than what is known changes nothing, whichever comes first", () => {
+  const book = new Book();
+  book.take(told("a", 5, { status: "away" }));
+  expect(book.take(told("a", 4))).toBe(false);
+  expect(book.users.get("a")?.status).toBe("away");
+  expect(book.take(told("a", 1, { epoch: "2" }))).toBe(true);
+});
+
+test("an event keeps the number of devices until it is asked for again; of one who is offline there is none", () => {
+  const book = new Book();
+  book.take(told("a", 1, { devices: 2 }));
+  book.take(told("a", 2, { status: "busy" }));
+  expect(book.users.get("a")?.devices).toBe(2);
+  book.take(told("a", 3, { status: "offline" }));
+  expect(book.users.get("a")?.devices).toBeUndefined();
+});
+
+test("users are found by a part of their id and by their status, in order", () => {
+  const book = new Book();
+  for (const [n, user] of ["zoe", "Bob", "abby", "<b>x</b>"].entries()) {
+    book.take(told(user, n + 1, { status: user === "abby" ? "away" : "online" }));
+  }
+  expect(book.find("b", "all")).toEqual(["<b>x</b>", "Bob", "abby"]);
+  expect(book.find("B", "away")).toEqual(["abby"]);
+  expect(book.find("", "online")).toEqual(["<b>x</b>", "Bob", "zoe"]);
+  expect(book.counts()).toEqual({ online: 3, away: 1, busy: 0, offline: 0, unknown: 0 });
+});
+
+test("fifty thousand users are searched within the time of a few frames", () => {
+  const book = new Book();
+  for (let n = 0; n < 50_000; n += 1) book.take(told(`user-${n}`, n));
+  void book.ids;
+  const began = performance.now();
+  expect(book.find("USER-4999", "online")).toHaveLength(11);
+  expect(performance.now() - began).toBeLessThan(100);
+});
+
+test("rates are those between two answers, and begin again with a server that was restarted", () => {
+  const stats = (at: number, online: number, startedAt = 1): Stats => ({
+    at,
+    node: "n1",
+    now: { connections: 1, users: 1, usersPresent: 1, usersKnown: 1, windowsPending: 0, rooms: 0, topics: 0 },
+    totals: { connects: 0, disconnects: 0, refused: 0, online, offline: 0, updated: 0, messages: 0, frames: 0 },
+    perSecond: { overMs: 1, connects: 0, disconnects: 0, transitions: 0, messages: 0, frames: 0 },
+    falseOffline: { total: 0, byCause: {}, returns: {}, ghostMs: {} },
+    service: {
+      startedAt,
+      store: "memory",
+      storeReachable: true,
+      storeBacklog: 0,
+      loopLagMs: 0,
+      loopStalledMs: 0,
+      draining: false,
+    },
+  });
+  const history = new History();
+  for (const answer of [stats(1000, 10), stats(3000, 16), stats(5000, 2, 4000), stats(7000, 4, 4000)]) {
+    history.take(answer);
+  }
+  expect(history.columns("transitions")).toEqual([
+    [1, 3, 5, 7],
+    [null, 3, null, 1],
+  ]);
+});
