@@ -157,6 +157,8 @@ class Keeper:
                     await self._store.settled()
                 self.error = self.failing_since = None
             except StoreError as error:
+                if self.renewed_at < self._beat_at - self._beat:
+                    self._beat_at = -inf  # a renewal that was lost is not left for a whole beat
                 self._trouble(error, began)
                 await self._come_back(error)
             due = self._store.next_deadline()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stillhere.core.connection import Connection
 from stillhere.core.events import Notice, NoticeKind
 from stillhere.core.words import Cause, UserId
 from stillhere.wire.codes import CloseCode
@@ -97,9 +98,23 @@ def heed(node: Node, notice: Notice) -> None:
         if peer is not None:
             peer.close(CloseCode.SUPERSEDED, "a newer connection of this tab is open", Cause.SUPERSEDED)
     elif notice.kind is NoticeKind.DISMISSED and not mine:
-        if any(c.opened_at <= notice.at for c in node.roster.of(notice.user)):
-            node.disconnect(notice.user, notice.reason, Cause(notice.cause))
+        for connection in node.roster.of(notice.user):
+            if not _acknowledged_after(node, connection, notice):
+                ago = max(0.0, node.now() - notice.at)
+                node.expel(connection, Cause(notice.cause), ago=ago, reason=notice.reason)
     elif notice.kind is NoticeKind.DRAIN and notice.target == node.name and not node.draining:
         node.tasks.spawn(node.drain())
     elif notice.kind is NoticeKind.JOINED and not mine:
         node.keeper.beat_soon()
+
+
+def _acknowledged_after(node: Node, connection: Connection, notice: Notice) -> bool:
+    """Whether the store knew of a connection only after a notice: by their places in the log.
+
+    Not by the time at which it was opened: the clocks of nodes may differ by more than its age, and a kick or a
+    revocation that is taken for an older one would have no effect.
+    """
+    peer = node.peer(connection.id)
+    place = None if peer is None else peer.known_from
+    here = node.hub.cursors[node.store.partition_of(connection.user)]
+    return place is not None and place.epoch == here.epoch and place.seq > notice.version

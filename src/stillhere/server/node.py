@@ -329,11 +329,11 @@ class Node:
         self.keeper.changed()
         return len(expelled)
 
-    def expel(self, connection: Connection, cause: Cause, *, ago: float) -> None:
+    def expel(self, connection: Connection, cause: Cause, *, ago: float, reason: str = "") -> None:
         """Close one connection with 4004; what it ends, ended so many seconds ago."""
         was_active = connection.ready.active
-        self.roster.depart(connection, cause, self.monotonic() - ago)
-        self._expelled(connection, cause, "", was_active=was_active)
+        self.roster.depart(connection, cause, self.monotonic() - ago, CloseCode.KICKED, reason[:100])
+        self._expelled(connection, cause, reason, was_active=was_active)
         self.keeper.changed()
 
     def _expelled(self, connection: Connection, cause: Cause, reason: str, *, was_active: bool) -> None:

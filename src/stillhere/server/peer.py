@@ -17,6 +17,7 @@ from stillhere.server.auth import Identity
 from stillhere.server.socket import Socket
 from stillhere.server.throttle import TokenBucket
 from stillhere.server.topics import RoomTopic, Topic, UserTopic
+from stillhere.store.contract import Cursor
 from stillhere.wire.codes import CAUSE_OF, CloseCode, ErrorCode
 from stillhere.wire.frames import ms
 from stillhere.wire.messages import (
@@ -77,6 +78,7 @@ class Peer:
         "heard",
         "hello",
         "identity",
+        "known_from",
         "node",
         "pending",
         "rooms",
@@ -102,6 +104,8 @@ class Peer:
         self.hello: tuple[str, str, Availability | None] = ("", "", None)
         """What the upgrade said: tab, software, availability."""
         self.socket: Socket | None = None
+        self.known_from: Cursor | None = None
+        """A place of the log at which the store had the connection; None until it has acknowledged it."""
         self.stage = Stage.AUTH
         self.slot = -1
         self.heard = 0.0
@@ -270,6 +274,7 @@ class Peer:
             return
         self.stage = Stage.LIVE
         node = self.node
+        self.known_from = node.keeper.acknowledged_at.get(node.store.partition_of(connection.user))
         self.say(
             WelcomeMessage(
                 connection.id,
