@@ -10,6 +10,8 @@ from stillhere.core.words import UserId
 from stillhere.simulation import Fault, FaultKind, Plan, Report, simulate
 from stillhere.simulation.client import Tab
 from stillhere.simulation.house import Desk
+from stillhere.simulation.server import Server
+from stillhere.simulation.trouble import Image
 from stillhere.simulation.world import World
 
 Script = Callable[[World], None]
@@ -72,22 +74,30 @@ CUT_SHORTLY = (Fault(10.0, FaultKind.CUT, 1, 4.0),)
 
 
 def half_joined(world: World) -> None:
-    """After a restart the first partition takes the new incarnation in; the second one cannot be reached just then."""
+    """After a restart both partitions take the new incarnation in; the answer of one of them is lost."""
     at = world.clock.after
     for name in ("p0", "p1", "q0", "q1"):  # two in each partition
         person = Person(world, name)
         at(4.0, person.tab("t1", 0).open)
         at(20.2, person.tab("t2", 0).open)
     server = world.servers[0]
-    desk = world.house.desks[0]
+    joined: list[int] = []
+    for desk in world.house.desks:
+        _lose_answer_of_join(world, server, desk, joined)
+
+
+def _lose_answer_of_join(world: World, server: Server, desk: Desk, joined: list[int]) -> None:
+    """The node is cut off as soon as the second partition has taken it in: of that it does not hear."""
     whole = desk.join
 
     def join(*arguments: object) -> object:
         told = whole(*arguments)  # type: ignore[arg-type]
         if world.clock.now > 20.0 and str(arguments[0]).startswith("n0"):
             desk.join = whole  # type: ignore[method-assign]
-            world.clock.after(2.1 * server.path.latency, server.sever, True)
-            world.clock.after(3.0, server.sever, False)
+            if joined:
+                server.sever(True)
+                world.clock.after(3.0, server.sever, False)
+            joined.append(desk.number)
         return told
 
     desk.join = join  # type: ignore[method-assign, assignment]
@@ -100,17 +110,17 @@ def silent_rollback(world: World) -> None:
     """Writes are lost, and no other run of the store says so."""
     at, tab = world.clock.after, Person(world).tab("t1", 0)
     desk = world.house.desks[0]
-    images: list[tuple[bytes, list[object]]] = []
-    at(30.0, lambda: images.append(desk.image()))  # type: ignore[arg-type]
+    images: list[Image] = []
+    at(30.0, lambda: images.append((*desk.image(), world.inspector.image(desk))))
     at(30.5, tab.open)
     at(31.5, _roll_back, world, desk, images)
 
 
-def _roll_back(world: World, desk: Desk, images: list[tuple[bytes, list[object]]]) -> None:
+def _roll_back(world: World, desk: Desk, images: list[Image]) -> None:
     seq, log = desk.ledger.state.seq, list(desk.log)
-    desk.restore(images[0])  # type: ignore[arg-type]
+    desk.restore(images[0][:2])
     desk.ledger.state.seq, desk.log = seq, log
-    world.inspector.forget(desk, 30.0)
+    world.inspector.restore(desk, images[0][2])
     world.inspector._status.pop("p", None)
 
 
@@ -247,10 +257,10 @@ def much_happens_meanwhile(world: World) -> None:
     at, tab = world.clock.after, Person(world).tab("t1", 1)
     at(8.0, tab.open)
     for number, availability in enumerate(("busy", "away", "busy", "active", "busy", "active", "away", "busy")):
-        at(21.0 + number, tab.state, availability)
+        at(21.0 + 0.7 * number, tab.state, availability)
 
 
-CUT_FROM_THE_LOG = (Fault(20.0, FaultKind.CUT, 0, 10.0),)
+CUT_FROM_THE_LOG = (Fault(20.0, FaultKind.CUT, 0, 8.0),)
 
 
 def slowly_admitted(world: World) -> None:

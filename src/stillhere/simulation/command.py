@@ -8,15 +8,19 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-from stillhere.simulation.mutants import MUTANTS, mutated
+from stillhere.simulation.mutants import COVERED, MUTANTS, mutated
 from stillhere.simulation.report import Report
 from stillhere.simulation.world import faults_of, simulate
 
 _BAR = 30
 _SHOWN = 10
 """Failing seeds that are told in full."""
+
+Job = TypeVar("Job")
+Found = TypeVar("Found")
 
 
 def seeds_of(text: str) -> list[int]:
@@ -35,11 +39,12 @@ def seeds_of(text: str) -> list[int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run it; returns the exit status: 1 if a promise was broken."""
+    """Run it; returns the exit status: 1 if a promise was broken, or if a mutant was not noticed."""
     parser = argparse.ArgumentParser(prog="python -m stillhere.simulation", description=__doc__)
     parser.add_argument("seeds", nargs="?", default="0-299", help="17, 0-299 or 1,5,20-30 (0-299 if absent)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="break a rule, and see whether it is noticed")
+    parser.add_argument("--mutants", action="store_true", help="break every rule, and see which seed notices it first")
     parser.add_argument("--trace", type=int, metavar="SEED", help="tell the whole story of one seed")
     parser.add_argument("--user", help="with --trace: only what concerns this user")
     options = parser.parse_args(arguments)
@@ -49,26 +54,42 @@ def main(arguments: list[str] | None = None) -> int:
         seeds = seeds_of(options.seeds)
     except ValueError as error:
         parser.error(str(error))
-    return _many(seeds, max(1, options.jobs), options.mutant)
+    jobs = max(1, options.jobs)
+    if options.mutants:
+        return _table(seeds, jobs, [options.mutant] if options.mutant else list(MUTANTS))
+    return _many(seeds, jobs, options.mutant)
 
 
-def run(seed: int, mutant: str | None = None, *, trace: bool = False) -> Report:
-    """One seed, with a rule broken if a mutant is named."""
+def run(seed: int, mutant: str | None = None, *, trace: bool = False, hasty: bool = False) -> Report:
+    """One seed, with a rule broken if a mutant is named; a hasty run stops at the first violation."""
     with mutated(mutant):
-        return simulate(seed, trace=trace)
+        return simulate(seed, trace=trace, hasty=hasty)
+
+
+def first_to_notice(mutant: str, seeds: Iterable[int]) -> Report | None:
+    """The report of the first seed that notices a mutant and without it finds nothing; None if there is none."""
+    for seed in seeds:
+        report = run(seed, mutant, hasty=True)
+        if not report.ok and run(seed, hasty=True).ok:
+            return report
+    return None
 
 
 def _run(job: tuple[int, str | None]) -> Report:
     return run(*job)
 
 
+def _notice(job: tuple[str, Sequence[int]]) -> tuple[str, Report | None]:
+    return job[0], first_to_notice(*job)
+
+
 def _many(seeds: list[int], jobs: int, mutant: str | None) -> int:
     begin = time.monotonic()
     reports: list[Report] = []
     work = [(seed, mutant) for seed in seeds]
-    for report in _results(work, min(jobs, len(work))):
+    for report in _side_by_side(_run, work, jobs, 4):
         reports.append(report)
-        _progress(len(reports), len(seeds), sum(not r.ok for r in reports))
+        _progress(len(reports), len(seeds), f"schedules, {sum(not r.ok for r in reports)} with violations")
     bad = [report for report in reports if not report.ok]
     _summary(reports, time.monotonic() - begin)
     for report in bad[:_SHOWN]:
@@ -77,18 +98,38 @@ def _many(seeds: list[int], jobs: int, mutant: str | None) -> int:
         for violation in report.violations[:5]:
             print(f"  {violation}")  # noqa: T201
         print(f"  again: make simulate SEEDS={seed}")  # noqa: T201
+    if len(bad) > _SHOWN:
+        print(f"\nand {', '.join(str(report.plan.seed) for report in bad[_SHOWN:])}")  # noqa: T201
     if len(seeds) == 1 and bad:
         print()  # noqa: T201
         return _tell(seeds[0], mutant, None)
     return 1 if bad else 0
 
 
-def _results(work: list[tuple[int, str | None]], jobs: int) -> Iterator[Report]:
+def _table(seeds: list[int], jobs: int, mutants: Sequence[str]) -> int:
+    """Print which seed notices which mutant first, and by which rule."""
+    found: dict[str, Report | None] = {}
+    for mutant, report in _side_by_side(_notice, [(mutant, seeds) for mutant in mutants], jobs, 1):
+        found[mutant] = report
+        _progress(len(found), len(mutants), f"mutants, {sum(r is None for r in found.values())} not noticed")
+    print(f"{'mutant':<30} {'first seed':>10}  noticed by")  # noqa: T201
+    for mutant, report in found.items():
+        if report is None:
+            why = f"covered: see {COVERED[mutant]!r}" if mutant in COVERED else "nobody"
+            print(f"{mutant:<30} {'-':>10}  {why}")  # noqa: T201
+        else:
+            first = report.violations[0]
+            print(f"{mutant:<30} {report.plan.seed:>10}  {first.rule}: {first.what}")  # noqa: T201
+    return 1 if any(report is None and mutant not in COVERED for mutant, report in found.items()) else 0
+
+
+def _side_by_side(do: Callable[[Job], Found], work: Sequence[Job], jobs: int, at_a_time: int) -> Iterator[Found]:
+    jobs = min(jobs, len(work))
     if jobs == 1:
-        yield from map(_run, work)
+        yield from map(do, work)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(_run, work, chunksize=4)
+        yield from pool.imap(do, work, chunksize=at_a_time)
 
 
 def _tell(seed: int, mutant: str | None, user: str | None) -> int:
@@ -99,24 +140,32 @@ def _tell(seed: int, mutant: str | None, user: str | None) -> int:
     return 0 if report.ok else 1
 
 
-def _progress(done: int, of: int, bad: int) -> None:
+def _progress(done: int, of: int, what: str) -> None:
     if not sys.stderr.isatty() and done % 50 and done != of:
         return
     filled = _BAR * done // of
     end = "\r" if sys.stderr.isatty() and done < of else "\n"
     bar = "#" * filled + "." * (_BAR - filled)
-    print(f"[{bar}] {done}/{of} schedules, {bad} with violations", end=end, file=sys.stderr, flush=True)  # noqa: T201
+    print(f"[{bar}] {done}/{of} {what}", end=end, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _summary(reports: list[Report], seconds: float) -> None:
     hours = sum(report.seconds for report in reports) / 3600
     rules = Counter(violation.rule for report in reports for violation in report.violations)
+    checks: Counter[str] = Counter()
+    excuses: Counter[str] = Counter()
+    for report in reports:
+        checks.update(report.checks)
+        excuses.update(report.excuses)
     done = [
         f"{sum(getattr(report, name) for report in reports):,} {name}" for name in ("requests", "transitions", "frames")
     ]
-    lines = (
+    lines = [
         f"{len(reports)} schedules, {hours:.1f} virtual hours in {seconds:.0f} s: {', '.join(done)}",
         "faults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(faults_of(reports).items())),
-        "violations: " + (", ".join(f"{count} of {rule}" for rule, count in sorted(rules.items())) or "none"),
-    )
+        "checks: " + (", ".join(f"{count:,} of {rule}" for rule, count in sorted(checks.items())) or "none"),
+    ]
+    if excuses:
+        lines += ["excused:", *(f"  {count:>6} {why}" for why, count in sorted(excuses.items()))]
+    lines.append("violations: " + (", ".join(f"{count} of {rule}" for rule, count in sorted(rules.items())) or "none"))
     print("\n".join(lines))  # noqa: T201

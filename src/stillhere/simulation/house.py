@@ -101,6 +101,19 @@ class Desk:
         self.ledger.load(records)
         self.log = list(image[1])
 
+    def evict(self, user: UserId) -> None:
+        """One record is deleted, by somebody who should not; the log and the numbers go on."""
+        ledger = self.ledger
+        record = ledger.records.pop(user, None)
+        if record is None:
+            return
+        for users in (*ledger.holders.values(), *ledger.rooms.values()):
+            users.discard(user)
+        for room in [room for room, users in ledger.rooms.items() if not users]:
+            del ledger.rooms[room]
+        ledger._deadlines.set(user, None)
+        ledger._departed.pop(user, None)
+
     def wipe(self) -> None:
         """Everything is lost."""
         self.ledger = Ledger(self.limits)

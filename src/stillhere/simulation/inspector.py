@@ -1,7 +1,8 @@
-"""The checks: every request that the store executes and every frame that a watcher gets is held against the promises.
+"""The checks: every request that the store executes is held against the promises.
 
-What is promised is reckoned here anew from what nodes told and what clients did, without the rules that are on trial.
-The names of the rules are those of ``docs/simulation.md``.
+What is promised is reckoned anew from what nodes told and what clients did (``promises.py``), and what is excused from
+the faults alone (``touch.py``). The names of the rules are those of ``docs/simulation.md``. What watchers are shown is
+judged in ``judge.py``.
 """
 
 from __future__ import annotations
@@ -13,96 +14,97 @@ import msgspec
 
 from stillhere.core.events import Change, Notice, Transition
 from stillhere.core.leases import Answer
-from stillhere.core.record import Contribution, Ending, Record
+from stillhere.core.record import Contribution, Record
 from stillhere.core.words import FINAL_CAUSES, Cause, Incarnation, Phase, ReadyState, UserId
 from stillhere.simulation.house import Desk
-from stillhere.simulation.report import Violation
+from stillhere.simulation.judge import Judge
+from stillhere.simulation.promises import Windows
 from stillhere.store.cluster.line import Told, ToldSweep
-from stillhere.wire.messages import UserPresence
 
 if TYPE_CHECKING:
-    from stillhere.simulation.client import Wire
-    from stillhere.simulation.view import View
     from stillhere.simulation.world import World
 
-ESTABLISHED = 4.0
-"""A connection of this age, on a node without trouble for as long, must never be shown offline; in seconds."""
+EXACT = 0.01
+"""By how much a window may end early, in seconds, while no clock jumps."""
 
-EXACT, UNDER_JUMPS = 0.3, 3.4
-"""By how much a window may end early, in seconds: without jumps of the store's clock, and with them."""
+STILL = 2.9
+"""A store that executed nothing for so long, in seconds, may find its clock disturbed."""
 
 READS = frozenset(("snapshot", "room", "record", "rooms", "page", "timeline"))
 
 
-class Promise(msgspec.Struct, frozen=True):
-    """A window that was promised when its end was told."""
-
-    connection: str
-    session: str
-    tab: str
-    since: float
-    until: float
-    told_at: float
-
-
 class Before(msgspec.Struct):
-    """What a put finds."""
+    """What a put or a reap finds."""
 
-    seq: int
-    known: int
     revisions: dict[str, int]
     phases: dict[str, Phase]
     others: dict[str, dict[str, tuple[str, ...]]]
+    active: frozenset[str]
+    """Connections that are active as far as the store knows."""
     carried: dict[str, tuple[tuple[str, str, str], ...]]
     """Of a dead incarnation: its users' active connections."""
+    cause: Cause
+    """Of its death."""
     contributions: Sequence[Contribution]
 
 
-class Inspector:
+class Memory(msgspec.Struct):
+    """What is known of one partition, and comes back with an image of it."""
+
+    windows: dict[str, Windows]
+    registered: dict[str, Incarnation]
+    """Active connections that the store was told of, and as whose."""
+    ended: set[str]
+    dead: set[str]
+    channels: dict[str, int]
+
+    def copy(self) -> Memory:
+        """As it is now."""
+        return Memory(
+            {user: windows.copy() for user, windows in self.windows.items()},
+            dict(self.registered),
+            set(self.ended),
+            set(self.dead),
+            dict(self.channels),
+        )
+
+
+class Inspector(Judge):
     """Observes the store, and is told what watchers are shown."""
 
     def __init__(self, world: World) -> None:
         """Know nothing yet."""
-        self.world = world
-        self.registered: dict[str, Incarnation] = {}
-        """Connections that the store has acknowledged, and as whose."""
+        super().__init__(world)
+        self.memory: dict[int, Memory] = {}
         self.renewed: dict[Incarnation, float] = {}
-        self.promises: dict[str, list[Promise]] = {}
-        self.departures: dict[str, list[tuple[str, str, bool, float]]] = {}
-        self.emitted_at: dict[tuple[int, int, int], float] = {}
         self.swept = 0.0
         """Seconds of the store clock in which windows could run out."""
+        self._murky: dict[int, float] = {}
+        """When the clock of a partition last was disturbed."""
+        self._wrote: dict[int, tuple[float, float]] = {}
+        """When a partition last executed something, and by how much its server's clock was wrong."""
         self._last: dict[int, tuple[int, int]] = {}
         self._status: dict[str, tuple[bool, int]] = {}
         self._swept_at: dict[int, float] = {}
         self._lost_at: dict[str, float] = {}
-        self._ended_once: set[str] = set()
-        self._reaped_ids: set[str] = set()
-        """Connections whose node was declared dead, and that were not told again yet."""
-        self._leased: dict[tuple[int, str], float] = {}
-        """When a node last renewed its lease, on the store clock."""
-        self._clock: dict[int, float] = {}
-        self._dead: set[tuple[int, str]] = set()
-        self._channels: dict[tuple[int, str], int] = {}
-        self._unsure: set[str] = set()
-        """Users of whom the store lost something: what was promised to them is not known exactly."""
-        self._shown: dict[tuple[str, str], float] = {}
-        """When a watcher was shown a user OFFLINE; absent while it is shown anything else."""
         self._judged: list[tuple[Transition, Record | None]] = []
         """OFFLINE that this request emitted; to be judged when it is known what it promised or ended."""
 
-    def broken(self, rule: str, what: str, user: str = "") -> None:
-        """A promise was broken."""
-        report = self.world.report
-        if len(report.violations) < 50:
-            report.violations.append(Violation(round(self.world.clock.now, 3), rule, what, user))
+    def of(self, number: int) -> Memory:
+        """What is known of a partition."""
+        memory = self.memory.get(number)
+        if memory is None:
+            memory = self.memory[number] = Memory({}, {}, set(), set(), {})
+        return memory
 
     # -- the store --------------------------------------------------------------------------------------------------
 
     def before_put(self, desk: Desk, incarnation: Incarnation, contributions: Sequence[Contribution]) -> Before:
         """Note what there is."""
         ledger = desk.ledger
-        before = Before(ledger.state.seq, len(ledger.records), {}, {}, {}, {}, contributions)
+        cause = ledger.state.dead.get(incarnation, Cause.NODE_LOST)
+        before = Before({}, {}, {}, frozenset(), {}, cause, contributions)
+        active: set[str] = set()
         for told in contributions:
             record = ledger.records.get(told.user)
             if record is not None:
@@ -110,6 +112,8 @@ class Inspector:
                 before.revisions[told.user] = -1 if share is None else share.revision
                 before.phases[told.user] = record.phase
                 before.others[told.user] = _others(record, incarnation)
+                active.update(c.id for c in record.carried_by(incarnation) if c.ready.active)
+        before.active = frozenset(active)
         if not contributions:
             for user in ledger.holders.get(incarnation, ()):
                 before.carried[user] = tuple(
@@ -129,43 +133,38 @@ class Inspector:
     ) -> None:
         """Hold a request against the promises."""
         self.world.report.requests += 1
+        number = desk.number
         if request in READS:
-            if changed or told.seq != self._last.get(desk.number, (0, told.seq))[1]:
+            if changed or told.seq != self._last.get(number, (0, told.seq))[1]:
                 self.broken("4", f"{request} changed something")
             return
         for user, record in changed:
             self._whole(desk, user, record)
-        self._clock[desk.number] = told.clock
-        self._fence(desk.number, request, incarnation, told, channel)
+        now, offset = self.world.clock.now, self.world.house.offset
+        wrote_at, wrong = self._wrote.get(number, (now, offset))
+        if now - wrote_at > STILL or wrong != offset:
+            self._murky[number] = now
+        self._wrote[number] = now, offset
+        self._fence(number, request, incarnation, told, channel)
         self._effects(desk, request, incarnation, told, changed, noted)
-        for user, record in changed:
-            self._held(user, record)
         while self._judged:
-            self._offline(*self._judged.pop(0))
+            self._offline(desk, *self._judged.pop(0))
 
     def _fence(self, number: int, request: str, incarnation: Incarnation, told: Told, channel: int) -> None:
         """I5: who was declared dead, or has spoken over a newer line, is not listened to."""
-        key = number, incarnation
+        memory = self.of(number)
         if request == "retire":
-            self._dead.add(key)
+            memory.dead.add(incarnation)
         elif isinstance(told, ToldSweep):
-            self._dead.update((number, dead) for dead in told.dead)
+            memory.dead.update(told.dead)
         elif request in ("hello", "join") and told.answer is Answer.OK:
-            self._channels[key] = max(channel, self._channels.get(key, 0))
+            memory.channels[incarnation] = max(channel, memory.channels.get(incarnation, 0))
         elif channel and told.answer is Answer.OK:
-            if key in self._dead:
+            self.made("I5")
+            if incarnation in memory.dead:
                 self.broken("I5", f"{request} of {incarnation}, which is dead, was accepted")
-            if channel < self._channels.get(key, 0):
+            if channel < memory.channels.get(incarnation, 0):
                 self.broken("I5", f"{request} of {incarnation} over line {channel} was accepted after a newer hello")
-
-    def _held(self, user: str, record: Record | None) -> None:
-        """8: nobody is held without a window that was promised."""
-        if record is None or record.phase is not Phase.HELD or self.promises.get(user) or user in self._unsure:
-            return
-        if self.world.jumped or self.world.store_back_at >= 0:
-            return  # what was told before and after cannot be ordered exactly
-        if all(c.ready is not ReadyState.CONNECTING for _, c in record.connections()):
-            self.broken("8", "held, although every window was ended by a departure", user)
 
     def _effects(
         self,
@@ -182,7 +181,6 @@ class Inspector:
                 self.broken("I5", f"{request} of {incarnation} was answered {told.answer} and changed something")
         elif request in ("beat", "join"):
             self.renewed[incarnation] = self.world.clock.now
-            self._leased[desk.number, incarnation.rpartition(".")[0]] = told.clock
         elif request == "put" and isinstance(noted, Before):
             self._merged(desk, incarnation, noted)
         elif request == "reap" and isinstance(noted, Before):
@@ -191,10 +189,12 @@ class Inspector:
             before = self._swept_at.get(desk.number, told.clock)
             self.swept += min(max(told.clock - before, 0.0), 1.5) / len(desk.house.desks)
             self._swept_at[desk.number] = told.clock
+            self._held(desk)
 
     def _merged(self, desk: Desk, incarnation: Incarnation, noted: Before) -> None:
         """A put is merged: what do its contributions promise?"""
-        now = self.world.clock.now
+        now, clock, memory = self.world.clock.now, desk.ledger.state.clock, self.of(desk.number)
+        murky = self._murky.get(desk.number, -1.0)
         for told in noted.contributions:
             if noted.revisions.get(told.user, -1) >= told.revision:
                 continue
@@ -204,54 +204,47 @@ class Inspector:
                 self.broken("5", f"a contribution of {incarnation} changed what others carry", told.user)
             active = [c for c in told.connections if c.ready.active]
             present = bool(active) or noted.phases.get(told.user, Phase.OFFLINE) is not Phase.OFFLINE
+            windows = memory.windows.setdefault(told.user, Windows())
             for ending in told.endings:
-                self._ended(told.user, ending, now, present)
+                memory.registered.pop(ending.connection, None)
+                memory.ended.add(ending.connection)
+                # a store that lost its data may have forgotten that watchers were shown a user who goes now
+                there = present or (clock.recovering and ending.window > ending.ago)
+                carried = ending.connection in noted.active
+                windows.end(ending, now, clock, present=there, carried=carried, murky=murky)
             for c in active:
-                self.registered[c.id] = incarnation
-                self._reaped_ids.discard(c.id)
-
-    def _ended(self, user: str, ending: Ending, now: float, present: bool) -> None:
-        since = now - ending.ago
-        self.registered.pop(ending.connection, None)
-        self._ended_once.add(ending.connection)
-        promises = self.promises.setdefault(user, [])
-        if ending.cause in FINAL_CAUSES:
-            if ending.cause is not Cause.SUPERSEDED:
-                everything = ending.cause is not Cause.BYE
-                self.departures.setdefault(user, []).append((ending.session, ending.tab, everything, since))
-                promises[:] = [
-                    p
-                    for p in promises
-                    if p.since > since or not (everything or p.session == ending.session or p.tab == ending.tab)
-                ]
-            return
-        covered = any(
-            since <= at and (everything or session == ending.session or tab == ending.tab)
-            for session, tab, everything, at in self.departures.get(user, ())
-        )
-        if covered or not present or ending.last is None or ending.window <= 0:
-            return
-        if all(p.connection != ending.connection for p in promises):
-            until = since + ending.window
-            promises.append(Promise(ending.connection, ending.session, ending.tab, since, until, now))
+                memory.registered[c.id] = incarnation
 
     def _reaped(self, desk: Desk, incarnation: Incarnation, noted: Before) -> None:
         """Users of a dead node are held from now on."""
-        now, policy = self.world.clock.now, self.world.policy
+        now, memory = self.world.clock.now, self.of(desk.number)
+        at, window = desk.ledger.state.clock.value, self.world.policy.window(noted.cause)
         for user, connections in noted.carried.items():
             record = desk.ledger.records.get(UserId(user))
             if record is not None and incarnation in record.shares:
                 continue
             elsewhere = set() if record is None else {c.id for _, c in record.connections()}
             for id, session, tab in connections:
-                if self.registered.get(id) == incarnation:
-                    del self.registered[id]
-                    self._reaped_ids.add(id)
-                if id in self._ended_once or id in elsewhere:
+                if memory.registered.get(id) == incarnation:
+                    del memory.registered[id]
+                if id in memory.ended or id in elsewhere:
                     continue  # its window was stamped when its end was told, or a newer incarnation has it
-                window = min(policy.window(Cause.NODE_LOST), policy.window(Cause.NODE_DRAIN))
-                promise = Promise(id, session, tab, now, now + window, now)
-                self.promises.setdefault(user, []).append(promise)
+                windows = memory.windows.setdefault(user, Windows())
+                windows.lost_node(id, session, tab, noted.cause, now, at, window)
+
+    def _held(self, desk: Desk) -> None:
+        """8: after a sweep nobody is held whose windows are all over."""
+        at, memory = desk.ledger.state.clock.value, self.of(desk.number)
+        for user, record in desk.ledger.records.items():
+            if record.phase is not Phase.HELD:
+                continue
+            if any(c.ready is ReadyState.CONNECTING for _, c in record.connections()):
+                self.excused("8", "an upgrade is in flight")
+                continue
+            self.made("8")
+            windows = memory.windows.get(user)
+            if windows is None or not windows.running(at):
+                self.broken("8", "held, although every window is over or was ended by a departure", user)
 
     def emitted(self, desk: Desk, entry: Transition | Notice, epoch: int) -> None:
         """The log grows: by one place at a time, and what it says alternates."""
@@ -281,43 +274,39 @@ class Inspector:
         if not online and (record is None or record.phase is Phase.OFFLINE):
             self._judged.append((entry, record))
 
-    def _offline(self, entry: Transition, record: Record | None) -> None:
+    def _offline(self, desk: Desk, entry: Transition, record: Record | None) -> None:
         """OFFLINE was emitted: may it be?"""
-        world, user = self.world, entry.user
-        now = world.clock.now
-        slack = UNDER_JUMPS if world.jumped else EXACT
+        world, user, now = self.world, entry.user, self.world.clock.now
         if record is not None and record.active_count:
             self.broken("1", f"OFFLINE with {record.active_count} active connections", user)
         in_flight = record is not None and any(c.ready is ReadyState.CONNECTING for _, c in record.connections())
         if in_flight and entry.cause not in FINAL_CAUSES:
             self.broken("7", "OFFLINE while an upgrade is in flight", user)
-        for promise in self.promises.pop(user, ()):
-            if promise.until - slack > now:
+        memory = self.of(desk.number)
+        windows = memory.windows.pop(user, Windows())
+        windows.promised, windows.spare, ended = [], [], windows.promised
+        memory.windows[user] = windows
+        for promise in ended:
+            self.made("I6")
+            early = promise.until - now
+            ahead = world.ahead(promise.since)
+            if early > EXACT + ahead:
                 self.broken("I6", f"the window of {promise.tab} was to last until {promise.until:.3f}", user)
-        if user in world.kicked and now - world.kicked[user] < ESTABLISHED:
-            return
-        tolerance = 3.5
-        for wire in world.wires_of(user):
-            if not (wire.alive and wire.counted):
-                continue
-            server, connection = wire.server, wire.endpoint.connection
-            age = now - wire.welcomed_at if wire.welcomed_at else 0.0
-            calm = server.calm(ESTABLISHED) and world.store_calm(ESTABLISHED) and not self._excused(wire)
-            if age >= ESTABLISHED and calm:
-                self.broken("I1", f"OFFLINE although {wire.tab.id} is connected to {server.name}", user)
+            elif early > EXACT:
+                self.excused("I6", "the store's clock jumped ahead meanwhile")
+        self.made("I1")
+        self.judge_outage(user)
+        for wire in self.connected(user):
+            connection = wire.endpoint.connection
             assert connection is not None
-            incarnation = self.registered.get(connection.id)
+            incarnation = memory.registered.get(connection.id)
             if incarnation is not None:
-                settings = world.settings
-                until = self.renewed.get(incarnation, -1e9) + settings.cluster.lease
-                until += settings.grace.policy.window(Cause.NODE_LOST)
-                if now < until - tolerance:
-                    self.broken(
-                        "I1", f"OFFLINE although {incarnation}, which has {wire.tab.id}, renewed its lease lately", user
-                    )
-            lately = now - world.store_back_at < 1.5 and world.store_away_for > 4.0
-            if lately and now - wire.opened_at >= 1.0 and not server.in_trouble and now - server.calm_since >= 3.0:
-                self.broken("I7", f"OFFLINE right after an outage, with {wire.tab.id} on {server.name}", user)
+                renewed = self.renewed.get(incarnation, -1e9)
+                until = renewed + world.settings.cluster.lease + world.policy.window(Cause.NODE_LOST)
+                if now < until - EXACT - world.ahead(renewed):
+                    what = f"OFFLINE although {incarnation}, which has {wire.tab.id}, renewed its lease lately"
+                    self.broken("I1", what, user)
+            self.judge_offline("I1", wire, f"OFFLINE although {wire.tab.id} is connected to {wire.server.name}")
 
     def _whole(self, desk: Desk, user: UserId, record: Record | None) -> None:
         """A record that changed agrees with itself and with the indexes."""
@@ -337,56 +326,29 @@ class Inspector:
             if user not in ledger.holders.get(incarnation, ()):
                 self.broken("I8", f"not among the users of {incarnation}", user)
 
-    def forget(self, desk: Desk, since: float) -> None:
-        """The store lost what it was told since an instant."""
-        for user in list(self.promises):
-            if self.world.partition_of(user) == desk.number:
-                self.promises[user] = [p for p in self.promises[user] if p.told_at < since]
-        self._unsure.update(self.world.users)
-        now, lease = desk.ledger.state.clock.value, self.world.settings.cluster.lease
-        for key, at in list(self._leased.items()):
-            if key[0] == desk.number:  # who had a lease has the time of one to tell again
-                held = self._clock[desk.number] - at <= lease
-                self._leased[key] = now if held else now - 2 * lease
-        self._clock[desk.number] = now
-        self.registered.clear()
-        self._last.pop(desk.number, None)
-        self._dead = {key for key in self._dead if key[0] != desk.number}
-        self._channels = {key: at for key, at in self._channels.items() if key[0] != desk.number}
+    # -- what the store forgets -------------------------------------------------------------------------------------
 
-    # -- watchers ---------------------------------------------------------------------------------------------------
+    def image(self, desk: Desk) -> Memory:
+        """What is known of a partition now; for :meth:`restore`."""
+        return self.of(desk.number).copy()
 
-    def shown_to(self, view: View, told: UserPresence) -> None:
-        """A watcher was shown a user."""
-        world, user = self.world, told.user
-        now = world.clock.now
-        key = world.partition_of(user), int(told.epoch), told.version
-        if told.status != "offline":
-            gone_at = self._shown.pop((view.name, user), None)
-            if gone_at is not None and key not in self.emitted_at and world.last_alive(user) < gone_at - 0.1:
-                self.broken("9", f"{view.name} was shown {told.status} again, without a connection", user)
-            return
-        self._shown.setdefault((view.name, user), now)
-        if self.emitted_at.get(key, now) < now - 1.0 or user in world.hiding:
-            return  # late, but in order
-        if user in world.kicked and now - world.kicked[user] < ESTABLISHED:
-            return
-        for wire in world.wires_of(user):
-            if not (wire.alive and wire.counted and wire.welcomed_at):
-                continue
-            calm = not wire.server.in_trouble and now - wire.server.calm_since >= ESTABLISHED
-            if now - wire.welcomed_at >= ESTABLISHED and calm and not self._excused(wire):
-                self.broken("I1w", f"{view.name} was shown OFFLINE although {wire.tab.id} is connected", user)
-                break
+    def restore(self, desk: Desk, memory: Memory | None) -> None:
+        """The store went back to an image, or has lost everything."""
+        number = desk.number
+        self.memory[number] = Memory({}, {}, set(), set(), {}) if memory is None else memory.copy()
+        self._murky[number] = self.world.clock.now
+        self._last.pop(number, None)
+        self._swept_at.pop(number, None)
 
-    def _excused(self, wire: Wire) -> bool:
-        """Whether the wire's node has lost its lease: its users may be lost too, until it has told them again."""
-        node, number = wire.server.node, self.world.partition_of(wire.tab.user)
-        connection = wire.endpoint.connection
-        if node is None or connection is None or connection.id in self._reaped_ids:
-            return True
-        at = self._leased.get((number, str(node.incarnation)))
-        return at is None or self._clock[number] - at > self.world.settings.cluster.lease
+    def evicted(self, desk: Desk, user: str) -> None:
+        """The store lost one record."""
+        memory = self.of(desk.number)
+        memory.windows.pop(user, None)
+        for wire in self.world.wires_of(user):
+            if wire.endpoint.connection is not None:
+                memory.registered.pop(wire.endpoint.connection.id, None)
+        self._status.pop(user, None)
+        self.evicted_at[user] = self.world.clock.now
 
     # -- time -------------------------------------------------------------------------------------------------------
 
@@ -409,13 +371,15 @@ class Inspector:
                 if at is not None and at < server.monotonic() - 1.5 and world.clock.now - server.calm_since > 5.0:
                     self.broken("3", f"a connection of {server.name} is CONNECTING or CLOSING for too long")
         self._bounds()
+        self.look_at_kicks()
 
     def _bounds(self) -> None:
         """I2: who is gone is offline after the longest lease, window and sweep."""
         world = self.world
+        present = {wire.tab.user for wire in world.wires if wire.alive}
         for user in world.users:
             record = world.record_of(user)
-            if record is None or record.phase is Phase.OFFLINE or any(wire.alive for wire in world.wires_of(user)):
+            if record is None or record.phase is Phase.OFFLINE or user in present:
                 self._lost_at.pop(user, None)
             elif self.swept - self._lost_at.setdefault(user, self.swept) > world.longest_ghost:
                 self.broken("I2", f"{record.phase} {world.longest_ghost:.0f} s after the last connection", user)

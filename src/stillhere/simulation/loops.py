@@ -13,6 +13,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from math import inf
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ class Clock:
         self._count = 0
         self.steps = 0
         """Turns of loops and events so far."""
+        self.halted = False
+        """Whether the rest is of no interest."""
 
     def after(self, seconds: float, work: Work, *args: Any) -> None:
         """Call this outside of all loops, in so many seconds; in the order of the calls where two fall together."""
@@ -41,7 +44,7 @@ class Clock:
         """Let time pass up to an instant."""
         former = asyncio._get_running_loop()
         try:
-            while self._step(until):
+            while not self.halted and self._step(until):
                 pass
         finally:
             asyncio._set_running_loop(former)
@@ -49,23 +52,26 @@ class Clock:
     def _step(self, until: float) -> bool:
         """Do what is due now, or move on to the next instant; False when there is none before the end."""
         events, now = self._events, self.now
-        while events and events[0][0] <= now:
-            _, _, work, args = heapq.heappop(events)
-            self.steps += 1
+        if events and events[0][0] <= now:
             asyncio._set_running_loop(None)
-            work(*args)
-        upcoming, busy = float("inf"), False
+            while events and events[0][0] <= now:
+                _, _, work, args = heapq.heappop(events)
+                self.steps += 1
+                work(*args)
+        upcoming, busy = inf, False
         for loop in tuple(self.loops):
             if loop.stopped:
                 continue
-            at = loop.next_at()
-            if at <= now:
+            timers = loop._timers
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
+            if loop._ready or loop._inbox or (timers and timers[0][0] <= now):
                 asyncio._set_running_loop(loop)
                 self.steps += 1
                 loop.turn()
                 busy = True
-            elif at < upcoming:
-                upcoming = at
+            elif timers and timers[0][0] < upcoming:
+                upcoming = timers[0][0]
         if busy:
             return True
         if events and events[0][0] < upcoming:
@@ -80,7 +86,7 @@ class NodeLoop(asyncio.AbstractEventLoop):
     def __init__(self, clock: Clock) -> None:
         """Join the clock."""
         self._clock = clock
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[asyncio.Handle | _Call] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._inbox: deque[tuple[Work, tuple[Any, ...]]] = deque()
         self._count = 0
@@ -119,21 +125,12 @@ class NodeLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self._timers.clear()
 
-    def next_at(self) -> float:
-        """When it has something to do."""
-        if self._ready or self._inbox:
-            return 0.0
-        timers = self._timers
-        while timers and timers[0][2]._cancelled:
-            heapq.heappop(timers)
-        return timers[0][0] if timers else float("inf")
-
     def turn(self) -> None:
         """One turn, as asyncio does it: what arrived, the timers that are due, and then what was ready."""
         ready, inbox, timers, now = self._ready, self._inbox, self._timers, self._clock.now
         while inbox:
             work, args = inbox.popleft()
-            ready.append(asyncio.Handle(work, args, self))
+            ready.append(_Call(work, args, self))
         while timers and timers[0][0] <= now:
             handle = heapq.heappop(timers)[2]
             if not handle._cancelled:
@@ -204,6 +201,25 @@ class NodeLoop(asyncio.AbstractEventLoop):
 
     def get_exception_handler(self) -> None:
         return None
+
+
+class _Call:
+    """What arrived from outside: a handle without a context of its own."""
+
+    __slots__ = ("_args", "_loop", "_work")
+    _cancelled = False
+
+    def __init__(self, work: Work, args: tuple[Any, ...], loop: NodeLoop) -> None:
+        self._work, self._args, self._loop = work, args, loop
+
+    def _run(self) -> None:
+        try:
+            self._work(*self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            what = getattr(self._work, "__qualname__", repr(self._work))
+            self._loop.call_exception_handler({"message": f"Exception in {what}()", "exception": error})
 
 
 def make_loop(clock: Clock) -> NodeLoop:

@@ -242,6 +242,7 @@ def _mark_after_join() -> Iterable[Change]:
             self._trouble(again)
         else:
             self._roster.mark(user for user in self._roster.users() if covers is None or covers(user))
+            self.beat_soon()
             self.changed()
 
     yield Keeper, "_come_back", come_back
@@ -263,7 +264,9 @@ def _offline_in_recovery() -> Iterable[Change]:
     whole = ClusterStore.snapshot
 
     async def snapshot(self: ClusterStore, users: Sequence[UserId]) -> Snapshot:
-        return msgspec.structs.replace(await whole(self, users), unknown=frozenset())
+        told = await whole(self, users)
+        silent = frozenset(user for user in told.unknown if self.partition_of(user) not in told.cursors)
+        return msgspec.structs.replace(told, unknown=silent)
 
     yield ClusterStore, "snapshot", snapshot
 
@@ -314,6 +317,7 @@ MUTANTS: Mapping[str, Callable[[], Iterable[Change]]] = {
     "no empty guard": _no_empty_guard,
     "no fence": _no_fence,
     "no channel": _no_channel,
+    "no revision": _no_revision,
     "no revision, no channel": _no_revision_no_channel,
     "newest window": _newest_window,
     "blind sweep": _blind_sweep,
@@ -330,6 +334,10 @@ MUTANTS: Mapping[str, Callable[[], Iterable[Change]]] = {
     "held is gone": _held_is_gone,
 }
 """By name: what they change."""
+
+COVERED: Mapping[str, str] = {"no revision": "no revision, no channel"}
+"""Harmless alone: the pair in which the other defence is broken as well. A second request of the same revision comes
+over another line, and what an older line sent is refused by the channel before anybody looks at revisions."""
 
 
 @contextmanager

@@ -42,6 +42,10 @@ class Report(msgspec.Struct):
     transitions: int = 0
     frames: int = 0
     """That watchers were sent."""
+    checks: dict[str, int] = {}
+    """How often a check was made that may be excused, by rule."""
+    excuses: dict[str, int] = {}
+    """How often it was excused, by rule and reason."""
     violations: list[Violation] = []
     trace: list[Moment] = []
     """Empty unless asked for."""

@@ -42,6 +42,10 @@ class FaultKind(StrEnum):
     """All connections of a node break at once."""
     DEPLOY = "deploy"
     """All nodes are drained and replaced, one after the other."""
+    FLAKY = "flaky"
+    """Half of what a node asks of the store is lost for some seconds, and half of the answers."""
+    EVICTION = "eviction"
+    """The record of somebody who is connected is deleted: an operator's hand, or a store that is short of memory."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -66,6 +70,9 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 NODES = 3
+
+NEW_RUNS = frozenset((FaultKind.RESTART, FaultKind.LOSS, FaultKind.FAILOVER))
+"""Faults after which another run of the store is there, and every node has to tell it what it carries."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -103,11 +110,19 @@ class Plan(msgspec.Struct, frozen=True):
         """Draw a plan."""
         rng = random.Random(f"plan {seed}")
         chaos = 90.0
+        faults = [_fault(rng, chaos) for _ in range(rng.randrange(7))]
+        # what the nodes have to do when the store comes back as another one is done over a bad network
+        for fault in tuple(faults):
+            if fault.kind in NEW_RUNS and rng.random() < 0.35:
+                back = fault.at + fault.down - rng.uniform(0.0, 1.0)
+                faults.append(Fault(round(back, 2), FaultKind.FLAKY, rng.randrange(NODES), round(rng.uniform(2, 8), 2)))
+            if fault.kind in NEW_RUNS and rng.random() < 0.35:  # a full hand of news for a store that is gone
+                faults.append(Fault(round(fault.at - rng.uniform(0.0, 0.3), 2), FaultKind.STORM, rng.randrange(NODES)))
         return cls(
             seed,
             users=rng.choice((3, 5, 7)),
             profile=rng.choice(("steady", "steady", "fast")),
-            partitions=rng.choice((1, 1, 1, 2)),
+            partitions=rng.choice((1, 1, 2)),
             retention=rng.choice((5, 20, 20_000)),
             loss=rng.choice((0.0, 0.0, 0.01, 0.05)),
             pace=rng.choice((20.0, 8.0, 3.0)),
@@ -115,7 +130,7 @@ class Plan(msgspec.Struct, frozen=True):
             skew=rng.choice((0.0, 0.0, 0.5, 1200.0)),
             hiding=rng.random() < 0.2,
             chaos=chaos,
-            faults=tuple(sorted((_fault(rng, chaos) for _ in range(rng.randrange(7))), key=lambda fault: fault.at)),
+            faults=tuple(sorted(faults, key=lambda fault: fault.at)),
         )
 
 
@@ -145,6 +160,8 @@ def _fault(rng: random.Random, chaos: float) -> Fault:
             seconds = x * 7200
         case FaultKind.DEPLOY:
             seconds = 24.0
+        case FaultKind.FLAKY:
+            seconds = 2 + x * 18
         case _:
             pass
     return Fault(at, kind, node, round(seconds, 2), round(down, 2))

@@ -6,12 +6,19 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stillhere.core.words import Phase, UserId
 from stillhere.simulation.house import Entry
+from stillhere.simulation.inspector import Memory
+from stillhere.simulation.network import Path
 from stillhere.simulation.schedule import Fault, FaultKind
 
 if TYPE_CHECKING:
     from stillhere.simulation.server import Server
     from stillhere.simulation.world import World
+
+
+Image = tuple[bytes, list[Entry], Memory]
+"""What a replica has of a partition, and what is known of it."""
 
 
 class Trouble:
@@ -71,7 +78,7 @@ class Trouble:
             case FaultKind.JUMP_AHEAD | FaultKind.JUMP_BACK:
                 step = fault.seconds if fault.kind is FaultKind.JUMP_AHEAD else -fault.seconds
                 world.note("", "the store's clock jumps by %.0f s", step)
-                world.jumped = True
+                world.jumps.append((clock.now, step))
                 world.house.offset += step
             case FaultKind.STORM:
                 world.note("", "all connections of %s break", server.name)
@@ -80,8 +87,30 @@ class Trouble:
                         wire.tab.drop() if wire.tab.wire is wire else wire.drop()
             case FaultKind.DEPLOY:
                 self._deploy(0)
+            case FaultKind.FLAKY:
+                world.note("", "much of what %s asks of the store is lost", server.name)
+                server.path.loss = 0.5
+                clock.after(fault.seconds, self._steady, server, server.path)
+            case FaultKind.EVICTION:
+                self._evict(fault.node)
             case FaultKind.FAILOVER:
                 pass
+
+    def _steady(self, server: Server, path: Path) -> None:
+        self.world.note("", "what %s asks of the store arrives again", server.name)
+        path.loss = 0.0 if self.world.quiet else self.world.plan.loss
+
+    def _evict(self, number: int) -> None:
+        """The record of somebody who stays connected: of anybody else nothing would ever be told again."""
+        world = self.world
+        user = world.watchers[number].user
+        desk = world.house.desks[world.partition_of(user)]
+        record = desk.ledger.records.get(UserId(user))
+        there = record is not None and record.phase is Phase.ONLINE and not record.holds
+        if there and world.house.down is None:
+            world.note("", "the record of %s is deleted", user)
+            desk.evict(UserId(user))
+            world.inspector.evicted(desk, user)
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 
@@ -124,13 +153,15 @@ class Trouble:
         world = self.world
         if outage == self._outages:
             world.house.down = None
-            world.store_back_at = world.clock.now
-            world.store_away_for = world.clock.now - self._down_since
+            now, limits = world.clock.now, world.house.clock_limits
+            jumped = any(at >= self._down_since for at, _ in world.jumps)
+            if now - self._down_since > limits.gap_limit and not jumped:
+                world.outage_over_at = now
+                world.inspector.made("I7")
             world.note("", "the store is back")
 
     def _quick(self) -> None:
         self.world.house.slow = 0.0
-        self.world.store_back_at, self.world.store_away_for = self.world.clock.now, 0.0
         self.world.note("", "the store is quick again")
 
     def _new_run(self, down: float) -> None:
@@ -141,22 +172,26 @@ class Trouble:
         world = self.world
         for desk in world.house.desks:
             desk.wipe()
-            world.inspector.forget(desk, -1.0)
-        world.store_back_at = world.clock.now
+            world.inspector.restore(desk, None)
+            world.inspector.lost_at[desk.number] = world.clock.now
 
     def _remember(self, fault: Fault) -> None:
         """What the replica has when the master dies."""
-        images = [desk.image() for desk in self.world.house.desks]
+        inspector = self.world.inspector
+        images = [(*desk.image(), inspector.image(desk)) for desk in self.world.house.desks]
         self.world.clock.after(
             fault.seconds, self._fail_over, images, self.world.clock.now, self.world.house.runs, fault
         )
 
-    def _fail_over(self, images: list[tuple[bytes, list[Entry]]], since: float, run: int, fault: Fault) -> None:
+    def _fail_over(self, images: list[Image], since: float, run: int, fault: Fault) -> None:
         world = self.world
         if world.house.runs == run:  # else it is an image of a store that is gone already
             world.note("", "failover: what was written since %.3f is lost", since)
             for desk, image in zip(world.house.desks, images, strict=True):
                 if desk.ledger.state.run or not image[1]:
-                    desk.restore(image)
-                    world.inspector.forget(desk, since)
+                    desk.restore(image[:2])
+                    world.inspector.restore(desk, image[2])
+                    world.inspector.lost_at[desk.number] = world.clock.now
+            # a clock that does not know of a jump notices it again
+            world.jumps += [(world.clock.now, step) for at, step in world.jumps if at >= since]
         self._new_run(fault.down)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from stillhere.core.connection import cause_of_close
+from stillhere.core.words import Cause
 from stillhere.simulation.client import Tab
 
 if TYPE_CHECKING:
@@ -65,8 +67,12 @@ class User:
             return
         tab = rng.choice(self.tabs)
         what = rng.random()
-        if what < 0.30:
-            tab.reload(rng.choice(_CLOSES), rng.uniform(0.05, 3.5) if rng.random() < 0.9 else rng.uniform(3.5, 30.0))
+        if what < (0.10 if len(self.tabs) > 1 else 0.03):
+            self._log_out(tab)
+        elif what < 0.14:
+            self._visit()
+        elif what < 0.30:
+            self._reload(tab)
         elif what < 0.45:
             tab.shut(rng.choice(_CLOSES))
         elif what < 0.53:
@@ -84,6 +90,40 @@ class User:
                 tab.leave(min(tab.rooms))
         else:
             self.world.kick(self.name)
+
+    def _reload(self, tab: Tab) -> None:
+        """Mostly at once, sometimes much later, and sometimes when the window is about to be over."""
+        code, chance = self.rng.choice(_CLOSES), self.rng.random()
+        if chance < 0.7:
+            seconds = self.rng.uniform(0.05, 3.5)
+        elif chance < 0.8:
+            seconds = self.rng.uniform(3.5, 30.0)
+        else:
+            cause = Cause.ABNORMAL if code is None else cause_of_close(code)
+            seconds = self.world.policy.window(cause) * self.rng.uniform(0.5, 1.05)
+        tab.reload(code, seconds)
+
+    def _log_out(self, tab: Tab) -> None:
+        """Say goodbye in one tab; the page closes the other ones of that log-in just before or just after."""
+        for other in self.tabs:
+            if other is not tab and other.session == tab.session and other.wanted:
+                self._soon(1.0, other, self.rng.choice(_CLOSES))
+        self._soon(1.5, tab, None, bye=True)
+
+    def _visit(self) -> None:
+        """Come, and go within seconds: perhaps before the store has heard of it."""
+        tab = self._new_tab()
+        tab.open()
+        self._soon(5.0, tab, 1001, bye=self.rng.random() < 0.6)
+
+    def _soon(self, seconds: float, tab: Tab, code: int | None, *, bye: bool = False) -> None:
+        """End a tab within so many seconds, unless everything is over by then."""
+
+        def end() -> None:
+            if tab.wanted and not self.world.quiet:
+                tab.bye() if bye else tab.shut(code)
+
+        self.world.clock.after(self.rng.uniform(0.05, seconds), end)
 
     def _new_tab(self) -> Tab:
         self._count += 1

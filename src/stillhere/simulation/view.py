@@ -42,11 +42,10 @@ class View:
             self._room(message)
             return
         for told in message.users if isinstance(message, Snapshot) else message.changes:
-            if told.status == "unknown":
-                continue
-            self._order(told.user, told)
-            self.users[told.user] = told
-            self.world.inspector.shown_to(self, told)
+            if told.status != "unknown":
+                self._order(told.user, told)
+                self.users[told.user] = told
+            self.world.inspector.shown_to(self, wire, told)
 
     def _room(self, message: Room) -> None:
         members = self.rooms.setdefault(message.room, {})

@@ -16,6 +16,7 @@ from stillhere.core.clock import ClockLimits
 from stillhere.core.record import Record
 from stillhere.core.words import Cause, UserId
 from stillhere.server.auth import mint
+from stillhere.server.neighbours import dismiss
 from stillhere.server.peer import Peer
 from stillhere.server.secrets import Secret
 from stillhere.server.settings import Settings, load_settings
@@ -31,6 +32,7 @@ from stillhere.simulation.server import MakeStore, Server, cluster_store
 from stillhere.simulation.trouble import Trouble
 from stillhere.simulation.users import User
 from stillhere.simulation.view import View
+from stillhere.store.contract import StoreError
 
 SECRET = "a secret of forty bytes, for simulation.."
 HOST = "here.example:7400"
@@ -53,6 +55,7 @@ class World:
         settings: Settings | None = None,
         *,
         trace: bool = False,
+        hasty: bool = False,
         make_store: MakeStore = cluster_store,
     ) -> None:
         """Build it; nothing runs yet.
@@ -61,30 +64,32 @@ class World:
             plan: what is to happen.
             settings: of all nodes; those of the plan's profile if None.
             trace: keep a story of what happened.
+            hasty: stop at the first violation.
             make_store: what the nodes stand on.
         """
         self.plan = plan
         self.report = Report(plan)
         self.clock = Clock()
         self.make_store = make_store
-        self.inspector = Inspector(self)
         self.settings = settings or _settings("n0", plan.profile)
         self.policy = self.settings.grace.policy
+        self.inspector = Inspector(self)
         cluster = self.settings.cluster
-        limits = ClockLimits(gap_hold=cluster.beat + 1.0, recovery_hold=cluster.lease + cluster.beat)
+        self._limits = limits = ClockLimits(gap_hold=cluster.beat + 1.0, recovery_hold=cluster.lease + cluster.beat)
         self.house = House(
             self.clock, self.inspector, partitions=plan.partitions, retention=plan.retention, clock_limits=limits
         )
         self._tracing = trace
+        self._hasty = hasty
         self._rng = random.Random(f"{plan.seed} world")
         self.servers = [Server(self, number, self._settings_of(number)) for number in range(NODES)]
         self.trouble = Trouble(self)
         self.wires: list[Wire] = []
-        self.kicked: dict[str, float] = {}
         self.hiding: set[str] = set()
-        self.jumped = False
-        self.store_back_at = -100.0
-        self.store_away_for = 0.0
+        self.jumps: list[tuple[float, float]] = []
+        """When the store's clock jumped, and by how many seconds."""
+        self.outage_over_at = -100.0
+        """When the store came back from an outage that its clock must have noticed."""
         self._alive_at: dict[str, float] = {}
         self.quiet = False
         self.watchers = [self._watcher(number) for number in range(NODES + 1)]
@@ -118,10 +123,12 @@ class World:
         self.trouble.schedule(plan.faults)
         clock.after(plan.quiet_at, self._calm_down)
         self._tick()
+        self.inspector.touch.begin()
         end = plan.quiet_at + plan.quiet
         clock.run(end)
-        examine(self)
-        self.report.seconds = end
+        if not clock.halted:
+            examine(self)
+        self.report.seconds = clock.now
         self.report.steps = clock.steps
         return self.report
 
@@ -140,6 +147,7 @@ class World:
         self.note("", "quiet from now on")
         for server in self.servers:
             server.path.loss = 0.0
+            server.path.heard_at = self.clock.now
         for person in self.people:
             person.decide()
         for tab in self.watchers:
@@ -155,6 +163,22 @@ class World:
     def token(self, user: str, session: str) -> str:
         """A token that allows everything."""
         return _token(user, session)
+
+    def on_violation(self) -> None:
+        """A promise was broken: a hasty run ends here."""
+        if self._hasty:
+            self.clock.halted = True
+
+    def ahead(self, since: float) -> float:
+        """By how much the store's clock may have run ahead of time since an instant, in seconds.
+
+        It moves by one step at most where its server's clock jumps; a jump that is no larger than a busy server's
+        pause is taken for one.
+        """
+        limits = self._limits
+        return sum(
+            step if step <= limits.gap_limit else limits.gap_step for at, step in self.jumps if at >= since and step > 0
+        )
 
     def choose(self, tab: Tab) -> Server:
         """Where the load balancer sends a tab: to a node that answers its health check, as far as it knows."""
@@ -177,8 +201,8 @@ class World:
 
     def last_alive(self, user: str) -> float:
         """When a user last had a connection; -1 for never."""
-        if any(wire.alive for wire in self.wires_of(user)):
-            return self.clock.now
+        if any(wire.alive or (wire.counted and not wire.loop.dead) for wire in self.wires_of(user)):
+            return self.clock.now  # or a node still believes so: nobody has told it otherwise
         return self._alive_at.get(user, -1.0)
 
     def closed(self, wire: Wire) -> None:
@@ -205,16 +229,18 @@ class World:
         if up:
             server = self._rng.choice(up)
             self.note(user, "is kicked on %s", server.name)
-            self.kicked[user] = self.clock.now
-            server.loop.deliver(self._kick, server, user)
+            server.loop.deliver(lambda: server.loop.create_task(self._kick(server, user)))
 
-    def _kick(self, server: Server, user: str) -> None:
-        if server.node is not None:
-            server.node.disconnect(UserId(user), "kicked")
-
-    def store_calm(self, seconds: float) -> bool:
-        """Whether nothing has hindered the store for so long."""
-        return self.house.down is None and self.clock.now - self.store_back_at >= seconds
+    async def _kick(self, server: Server, user: str) -> None:
+        if server.node is None:
+            return
+        self.inspector.kicked_at[user] = began = self.clock.now
+        try:
+            await dismiss(server.node, UserId(user), "kicked", Cause.KICKED, lambda: None)
+        except StoreError:
+            self.note(user, "is kicked on %s alone: the others could not be told", server.name)
+        else:
+            self.inspector.kicks.append((self.clock.now, began, user))
 
     def partition_of(self, user: str) -> int:
         """Which desk has a user."""
@@ -234,8 +260,10 @@ class World:
     def _settings_of(self, number: int) -> Settings:
         """The same for all nodes, but for their names."""
         server = msgspec.structs.replace(self.settings.server, node=f"n{number}")
+        store = msgspec.structs.replace(self.settings.store, url="redis://simulated.example")
+        cluster = msgspec.structs.replace(self.settings.cluster, address=f"http://n{number}.example")
         auth = msgspec.structs.replace(self.settings.auth, secret=Secret(SECRET), audience=None, issuer=None)
-        return msgspec.structs.replace(self.settings, server=server, auth=auth)
+        return msgspec.structs.replace(self.settings, server=server, auth=auth, store=store, cluster=cluster)
 
     def _watcher(self, number: int) -> Tab:
         """One per node, and one that reads slowly."""
@@ -320,6 +348,7 @@ def simulate(
     *,
     plan: Plan | None = None,
     trace: bool = False,
+    hasty: bool = False,
     make_store: MakeStore = cluster_store,
     script: Callable[[World], None] | None = None,
 ) -> Report:
@@ -330,6 +359,7 @@ def simulate(
         settings: of the nodes, in place of the defaults: to try one's own windows and timings.
         plan: what is to happen, in place of what the seed draws.
         trace: keep a story of what happened, for :meth:`Report.story`.
+        hasty: stop at the first violation.
         make_store: builds a node's store over an engine; for other procedures than the production one.
         script: called with the world before it starts, to arrange more.
 
@@ -337,7 +367,7 @@ def simulate(
         What was found. The same arguments give the same report.
     """
     with _repeatable(seed):
-        world = World(plan or Plan.of(seed), settings, trace=trace, make_store=make_store)
+        world = World(plan or Plan.of(seed), settings, trace=trace, hasty=hasty, make_store=make_store)
         try:
             if script is not None:
                 script(world)
