@@ -40,6 +40,12 @@ LOOK = 0.25
 ASK_AGAIN = 1.0
 """Seconds between two rounds of questions, while the store is out of reach."""
 
+KNOWN_FOR = 600.0
+"""Seconds for which a node is asked that had a lease: one that lost it may be the first to reach the store again."""
+
+KNOWN_MOST = 256
+"""So many addresses are remembered: those that were seen last."""
+
 ASKED_MOST = 16
 """So many nodes are asked at once: one that is ready is enough."""
 
@@ -69,6 +75,8 @@ class Isolation:
         self._told = False
         """Whether another node was found to reach the store."""
         self._moving = False
+        self._known: dict[str, tuple[str, float]] = {}
+        """Of each address the node and when it had a lease last, on this node's clock; the latest last."""
         self._random = random.Random(secrets.randbits(64))
         gauge = Gauge(
             "stillhere_isolated",
@@ -102,6 +110,7 @@ class Isolation:
             return
         while True:
             await asyncio.sleep(LOOK)
+            await self._remember()
             due = self.due_at()
             if due is None or self._node.monotonic() < due:
                 self._end("the store is back")
@@ -124,7 +133,8 @@ class Isolation:
     async def _who_reaches(self) -> str | None:
         """The name of a node that is ready: the first that says so."""
         assert self._ask is not None
-        names = await self._addresses()
+        since = self._node.monotonic() - KNOWN_FOR
+        names = {address: name for address, (name, seen) in self._known.items() if seen >= since}
         asked = self._random.sample(sorted(names), min(len(names), ASKED_MOST))
         questions = {asyncio.ensure_future(self._ask(address)): names[address] for address in asked}
         waiting = set(questions)
@@ -139,16 +149,24 @@ class Isolation:
             for question in waiting:
                 question.cancel()
 
-    async def _addresses(self) -> dict[str, str]:
-        """The other nodes' addresses as of the last beat, with their names."""
+    async def _remember(self) -> None:
+        """Note the other nodes' addresses as of the last beat. While beats fail, these are not news."""
         node = self._node
+        if node.store.applies_at_once or node.keeper.failing_since is not None:
+            return
         try:
             states = await node.store.nodes()
         except StoreError:
-            return {}
-        told = [decode_about(state.about) for state in states if not node.store.mine(state.incarnation)]
-        # a former run of this node may still have its lease, and its address is ours
-        return {about.address: about.node for about in told if about and about.address and about.node != node.name}
+            return
+        now, known = node.monotonic(), self._known
+        for state in states:
+            about = None if node.store.mine(state.incarnation) else decode_about(state.about)
+            # a former run of this node may still have its lease, and its address is ours
+            if about is not None and about.address and about.node != node.name:
+                known.pop(about.address, None)
+                known[about.address] = about.node, now
+        while len(known) > KNOWN_MOST:
+            del known[next(iter(known))]
 
     def _begin(self, reached_by: str) -> None:
         node = self._node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -53,9 +54,9 @@ def why_not_ready(world: World) -> str | None:
     return world.node.ready
 
 
-async def cut_off(world: World, people: int = 20) -> list[Client]:
+async def cut_off(world: World, people: int = 20, others: Sequence[NodeState] | None = None) -> list[Client]:
     """Bring people in; then the store is out of reach from a moment that is returned by no clock but the world's."""
-    world.store.share(known("n2"), known("n3"))
+    world.store.share(*([known("n2"), known("n3")] if others is None else others))
     clients = [await world.connect(f"u{i}") for i in range(people)]
     await world.pass_time(20)
     world.store.failing = True
@@ -110,10 +111,9 @@ async def test_nobody_is_sent_away_while_no_node_reaches_the_store(world: World)
 
 @lived(ask=one_is_ready)
 async def test_nobody_is_sent_away_where_no_other_node_has_an_address(world: World) -> None:
-    clients = await cut_off(world)
     # n2 tells none, the second is a former run of this node, the third is of a version that tells something else
     strange = NodeState(Incarnation("n4-0"), 1.0, b'{"node": 4}')
-    world.store.share(known("n2", ""), known("n1", "http://n3"), strange)
+    clients = await cut_off(world, others=[known("n2", ""), known("n1", "http://n3"), strange])
     await world.pass_time(60)
     assert {client.code() for client in clients} == {None} and peers(world).asked == []
 
@@ -220,3 +220,15 @@ async def test_readiness_is_no_older_than_a_beat(world: World) -> None:
     world.store.release()
     await world.pass_time(1.5)
     assert why_not_ready(world) is None
+
+
+@lived(ask=one_is_ready)
+async def test_a_node_that_had_lost_its_lease_is_asked_too(world: World) -> None:
+    world.store.share(known("n2"), known("n3"))
+    ann = await world.connect("ann")
+    await world.pass_time(20)
+    world.store.share(known("n2"))  # n3 has lost its lease; it comes back first
+    await world.pass_time(5)
+    world.store.failing = True
+    await world.pass_time(LEASE)
+    assert "http://n3" in peers(world).asked and ann.code() == 1013
