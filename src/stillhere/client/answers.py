@@ -186,6 +186,8 @@ class FalseOffline(Answer, frozen=True):
     by_cause: dict[str, int]
     returns: dict[str, int]
     ghost_ms: dict[str, int]
+    too_short_ms: dict[str, int]
+    """By how much the windows of false offlines were too short, summed up, by cause."""
 
 
 class Service(Answer, frozen=True):
