@@ -99,12 +99,13 @@ class Leases:
         self._tick(now)
         if state.run != run:
             state.run = run
-            state.wiped = state.epoch == 0
+            new = state.epoch == 0 and not known_epoch
+            # a restart during the recovery from a loss brings back no window
+            state.wiped = state.epoch == 0 or (state.wiped and state.clock.recovering)
             state.awaited = {state.processes.get(inc, inc) for inc in state.leases}
             state.asserted = set()
             state.epoch = (max(state.epoch, known_epoch, round(now * 1000) * 1024) // 1024 + 1) * 1024 + nonce
             limits = self.limits.clock
-            new = state.wiped and not known_epoch
             hold = min(limits.gap_hold, limits.recovery_hold) if new else limits.recovery_hold
             state.clock.recover_until = state.clock.value + hold
         elif state.wiped and state.clock.recovering and known_epoch not in {0, state.epoch}:

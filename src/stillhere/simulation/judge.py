@@ -127,6 +127,8 @@ class Judge:
         if news and now - since > LATE:
             if unknown:
                 self.excused("I3", "the answer was that nobody knows, until then")
+            elif self.touch.settling:
+                self.excused("I3", "the store is recovering")
             elif self._behind(wire):
                 self.excused("I3", "the watcher, or its node, is behind")
             else:
@@ -157,7 +159,7 @@ class Judge:
         for told_at, at, user in due:
             self.made("K")
             for wire in self.connected(user):
-                if wire.opened_at >= at - 0.1:
+                if wire.welcomed_at >= at - 0.1:
                     continue
                 if self.touch.lately(wire.server):
                     self.excused("K", self.touch.lately(wire.server))

@@ -47,10 +47,14 @@ class Touch:
         self._clear = [CLEAR] * NODES
         self._since = [0.0] * NODES
         self._lossy_at = [-CLEAR] * NODES
+        self._run = (1, -1.0)
+        self._running = 0.0
         cluster, policy = world.settings.cluster, world.policy
         self.lost_after = cluster.lease - 2 * cluster.beat - 1.0 + policy.window(Cause.NODE_LOST)
         """Seconds of silence after which a node's users may be offline: its lease, which was renewed a beat and one
         failed renewal before, and the window."""
+        self.beat = cluster.beat
+        self.recovery = cluster.lease + cluster.beat
         self.forgotten_after = cluster.lease + cluster.beat - BACK
         """The same for a connection that the store has forgotten: a recovery, less the way back."""
 
@@ -58,6 +62,10 @@ class Touch:
         """Look from now on."""
         world = self.world
         up = world.house.down is None
+        run = world.house.runs, max(world.inspector.lost_at.values(), default=-1.0)
+        if run != self._run:
+            self._run, self._running = run, 0.0
+        self._running += LOOK if up else 0.0
         sound = [not self.hindered(server) for server in world.servers]
         for server in world.servers:
             number = server.number
@@ -101,6 +109,11 @@ class Touch:
             return self.world.clock.now - self._since[server.number]
         return LOSSY if self.world.clock.now - self._lossy_at[server.number] < CLEAR else 0.0
 
+    @property
+    def settling(self) -> bool:
+        """Whether the store, as another run or after a loss, may still wait for nodes to tell it what they carry."""
+        return self._running < 2 * self.recovery + BACK  # a node that knows of an older epoch begins it anew
+
     def silent(self, server: Server) -> float:
         """For how many seconds a node could not speak with a store that others could reach; until it is back."""
         return self._silent[server.number]
@@ -113,6 +126,8 @@ class Touch:
             forgotten: the store lost what it knew of the connection.
         """
         after = self.forgotten_after if forgotten else self.lost_after
+        if self.world.plan.loss and not forgotten:
+            after -= self.beat  # one more renewal that failed
         if self.silent(server) < after:
             return ""
         why = self._why[server.number]

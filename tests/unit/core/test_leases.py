@@ -78,6 +78,7 @@ class House:
 
 def test_a_restart_that_kept_the_data_is_over_when_all_have_told_what_they_carry() -> None:
     house = House()
+    house.recovered()
     house.restart("run 2")
     assert house.ledger.state.clock.recovering and house.ledger.state.awaited == {"a", "b"}
     assert house.ledger.sweep(house.now) is Answer.HOLD
@@ -118,6 +119,23 @@ def test_an_empty_store_that_a_later_node_knew_takes_the_whole_time_from_then() 
     house.wait(2.0)
     house.ledger.hello(house.now, "run 1", known_epoch=1024)
     assert not house.ledger.state.clock.recovering, "what is over does not begin again"
+
+
+def test_a_restart_during_the_recovery_from_a_loss_does_not_end_it_early() -> None:
+    house = House()
+    house.ledger = Ledger(LIMITS)
+    house.ledger.hello(house.now, "run 2", known_epoch=1024, processes=["a"])
+    house.join(A2)
+    house.wait(5.0)
+    house.restart("run 3")
+    house.ledger.asserted(house.now, A2, 1)
+    assert house.ledger.state.awaited == set()
+    house.wait(19.0)
+    assert house.ledger.state.clock.recovering, "the windows are still gone"
+    house.wait(2.0)
+    house.restart("run 4")
+    house.ledger.asserted(house.now, A2, 1)
+    assert not house.ledger.state.clock.recovering, "after that recovery a restart is like any other"
 
 
 def test_a_node_that_another_one_knows_of_is_awaited_though_the_store_forgot_it() -> None:

@@ -185,7 +185,9 @@ function operations.hello(S)
   if found ~= stamp then return finish(S, 'STAMP', { found }) end
   tick(S)
   if S.run ~= q[1] then
-    S.run, S.wiped = q[1], S.epoch == 0
+    local new = S.epoch == 0 and q[2] == 0
+    -- a restart during the recovery from a loss brings back no window
+    S.run, S.wiped = q[1], S.epoch == 0 or (S.wiped and S.v < S.r)
     redis.call('DEL', S.keys[5])
     for _, incarnation in ipairs(redis.call('ZRANGE', S.keys[2], 0, -1)) do
       local node = node_of(S, incarnation)
@@ -194,7 +196,6 @@ function operations.hello(S)
     local base = math.max(S.epoch, q[2], math.floor(S.now * 1000 + 0.5) * 1024)
     S.epoch = (math.floor(base / 1024) + 1) * 1024 + q[5]
     -- whether an empty store ever had anything, a node that knows says within its beat
-    local new = S.wiped and q[2] == 0
     S.r = S.v + (new and math.min(S.gap_hold, S.recovery) or S.recovery)
   elseif S.wiped and S.v < S.r and q[2] ~= 0 and q[2] ~= S.epoch then
     S.r = S.v + S.recovery
