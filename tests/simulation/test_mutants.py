@@ -10,6 +10,9 @@ from stillhere.simulation import Fault
 from stillhere.simulation.mutants import COVERED, MUTANTS, mutated
 from tests.simulation import scenarios as s
 
+pytestmark = pytest.mark.no_cover
+"""What is measured are the tests of the core; tracing would double the time of these."""
+
 SEEDS = range(6)
 """Delays, and who is first, depend on them: one of them must show it."""
 

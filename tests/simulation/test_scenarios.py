@@ -7,6 +7,9 @@ import pytest
 from stillhere.simulation import Fault
 from tests.simulation import scenarios as s
 
+pytestmark = pytest.mark.no_cover
+"""What is measured are the tests of the core; tracing would double the time of these."""
+
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from stillhere.simulation import FaultKind, Plan, simulate
 from stillhere.simulation.command import main, seeds_of
 from stillhere.simulation.world import World
 
+pytestmark = pytest.mark.no_cover
+"""What is measured are the tests of the core; tracing would double the time of these."""
+
 CHUNK = 25
 SEEDS = seeds_of(os.environ.get("STILLHERE_SEEDS", "0-299"))
 
