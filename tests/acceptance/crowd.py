@@ -228,7 +228,8 @@ def false_offlines(person: Person, history: Sequence[Shown], windows: Mapping[st
         ]
         for before, after in zip(person.spans, person.spans[1:], strict=False):
             covered = after.start - before.end < windows.get(before.how, 0.0)
-            if covered and before.end - 0.002 < at < after.start + 0.002:
+            until = min(after.start + 0.002, after.end - 0.002)  # a stay of 1 ms has an end of its own, told within it
+            if covered and before.end - 0.002 < at < until:
                 found.append(f"offline though back in time {before} {after}: {shown.told}")
     return found
 

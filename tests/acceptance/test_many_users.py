@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.crowd import ABORT, CLOSE, RELOAD, Person, Recorder, disagreements, false_offlines
+from tests.acceptance.crowd import ABORT, BYE, CLOSE, RELOAD, Person, Recorder, Span, disagreements, false_offlines
 from tests.acceptance.server import TRANSPORTS, ServerProcess, Transport
-from tests.acceptance.watching import faults, log_faults
+from tests.acceptance.watching import Shown, faults, log_faults
 
 PEOPLE, WATCHERS, WATCHED, ROOMS, JOINED = 1000, 50, 100, 40, 2
 SECONDS = float(os.environ.get("STILLHERE_CROWD_SECONDS", "60"))
@@ -69,6 +69,19 @@ async def test_a_thousand_people_at_random_are_shown_truly_to_fifty_watchers(tra
         assert log_faults(server.log()) == []
         assert [line for line in server.log() if line["level"] in ("error", "critical")] == []
         assert server.stderr == ""
+
+
+def test_the_end_of_a_stay_of_two_milliseconds_is_not_taken_for_the_end_of_the_one_before() -> None:
+    person = Person("ada", "", lambda _: "", None, SEED)
+    person.spans = [Span(0.0, 7.6798, RELOAD), Span(7.7093, 7.7111, BYE)]
+
+    def judged(changed_at: int) -> int:
+        told = {"user": "ada", "status": "offline", "version": 1, "changedAt": changed_at}
+        return len(false_offlines(person, [Shown(0.0, "presence", told)], WINDOWS))
+
+    assert judged(7_711) == 0, "she said goodbye then"
+    assert judged(7_690) == 1, "she was back in time"
+    assert judged(5_000) == 1, "she was there"
 
 
 def judge(server: ServerProcess, people: list[Person], watchers: list[Recorder], ended: float) -> None:
