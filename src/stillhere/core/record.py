@@ -227,6 +227,9 @@ class Record(msgspec.Struct, array_like=True):
     """The latest goodbyes."""
     epoch: int = 0
     """In which epoch something was last published of the user, or a node last told of an active connection."""
+    ended: tuple[ConnectionId, ...] = ()
+    """Connections of which the window was taken over by a later one of the tab, or ended by a goodbye: the news of
+    their end may come again, with an ``ago`` that leaves out how long it was on its way."""
 
     def connections(self) -> list[tuple[Incarnation, ConnectionSummary]]:
         """Every connection, oldest first, with the incarnation that carries it."""

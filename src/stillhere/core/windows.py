@@ -20,6 +20,7 @@ _CAUSES = frozenset(Cause)
 _HOLDS_MAX = 64
 _GONE_MAX = 16
 _DEPARTURES_MAX = 8
+_ENDED_MAX = 8
 
 
 class Situation(StrEnum):
@@ -88,6 +89,8 @@ def end_connection(
     cause = ending.cause
     pending = record.holds.get(ending.tab)
     again = pending is not None and pending.connection.id == ending.connection and not carried
+    if ending.connection in record.ended and not carried and cause not in FINAL_CAUSES:
+        return cause  # told again: what it left is a part of a later window, or ended with a goodbye
     if pending is not None and again and cause not in FINAL_CAUSES and not _news(pending, cause):
         # told again: its window was stamped when it was told first; only its rooms are as they are told
         _hold(record, pending if was is None else msgspec.structs.replace(pending, connection=was))
@@ -161,6 +164,7 @@ def _depart(record: Record, ending: Ending, since: float, clock: StoreClock) -> 
                 record.holds[tab] = Hold(hold.connection, ending.cause, hold.since, 0.0, ended)
             else:
                 del record.holds[tab]
+                _note_ended(record, hold)
     mine = departure.speaks_for
     record.gone = tuple(g for g in record.gone if not (g.ended_at <= since and mine(g.session, g.tab, g.cause)))
 
@@ -174,6 +178,8 @@ def _hold(record: Record, hold: Hold) -> None:
     tab = hold.connection.tab
     pending = record.holds.get(tab)
     if pending is not None:
+        if pending.connection.id != hold.connection.id:
+            _note_ended(record, pending)
         connection = hold.connection
         if pending.connection.rooms:
             rooms = {**pending.connection.rooms, **(connection.rooms or {})}
@@ -183,6 +189,11 @@ def _hold(record: Record, hold: Hold) -> None:
     record.holds[tab] = hold
     if len(record.holds) > _HOLDS_MAX:
         del record.holds[min(record.holds, key=lambda t: record.holds[t].deadline)]
+
+
+def _note_ended(record: Record, hold: Hold) -> None:
+    """A window that is none of its own any more: told again, its end opens no other."""
+    record.ended = (*record.ended, hold.connection.id)[-_ENDED_MAX:]
 
 
 def forget_room(record: Record, leave: Leave) -> None:

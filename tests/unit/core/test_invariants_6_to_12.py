@@ -8,9 +8,19 @@ from stillhere.core.connection import Connection
 from stillhere.core.events import Change, GraceCancelled, GraceExpired, Returned
 from stillhere.core.leases import Answer, Limits
 from stillhere.core.ledger import Ledger
-from stillhere.core.record import Contribution
+from stillhere.core.record import ConnectionSummary, Contribution, Ending
 from stillhere.core.roster import Order, Roster
-from stillhere.core.words import Availability, Cause, Incarnation, Phase, ReadyState, SessionId, Status, TabId
+from stillhere.core.words import (
+    Availability,
+    Cause,
+    ConnectionId,
+    Incarnation,
+    Phase,
+    ReadyState,
+    SessionId,
+    Status,
+    TabId,
+)
 from tests.unit.core.world import ALICE, LEASE, START, World
 
 ONLINE, OFFLINE = Change.ONLINE, Change.OFFLINE
@@ -90,6 +100,52 @@ def test_6_a_short_window_does_not_shorten_a_longer_one_that_is_pending() -> Non
     world.advance(1)
     world.end(world.connect(tab="t1"), 1000)
     assert world.deadline() == START + 15
+
+
+def _tell(ledger: Ledger, now: float, revision: int, *ends: Ending, active: tuple[ConnectionSummary, ...] = ()) -> None:
+    told = [Contribution(ALICE, revision, active, ends)]
+    assert ledger.put(now, Incarnation("n1#1"), 1, told) is Answer.OK
+
+
+def _connection(id: str, tab: str) -> ConnectionSummary:
+    return ConnectionSummary(ConnectionId(id), SessionId("s"), TabId(tab), ReadyState.OPEN, 0.0)
+
+
+def _ledger(*active: ConnectionSummary) -> Ledger:
+    ledger = Ledger(Limits())
+    ledger.hello(0.0, "run")
+    for now in range(101):
+        ledger.sweep(float(now))
+    ledger.join(100.0, Incarnation("n1#1"), 1, 1000.0, "process")
+    _tell(ledger, 100.0, 1, active=active)
+    return ledger
+
+
+def _end(id: str, tab: str, cause: Cause, window: float, ago: float) -> Ending:
+    return Ending(ConnectionId(id), SessionId("s"), TabId(tab), cause, window, ago, last=_connection(id, tab))
+
+
+def test_6_an_end_that_is_told_again_after_a_later_one_of_its_tab_moves_no_window() -> None:
+    first = _end("c1", "t1", Cause.GOING_AWAY, 8.0, 0.0)
+    ledger = _ledger(_connection("c1", "t1"), _connection("c2", "t1"))
+    _tell(ledger, 100.0, 2, first, _end("c2", "t1", Cause.CLIENT_CLOSE, 1.0, 0.0))
+    before = ledger.records[ALICE].holds[TabId("t1")]
+    # the reply was lost, and the request was reckoned before it waited two seconds on a line that stood still
+    _tell(ledger, 102.0, 3, first, _end("c2", "t1", Cause.CLIENT_CLOSE, 1.0, 0.0))
+    assert ledger.records[ALICE].holds[TabId("t1")] == before
+    assert before.deadline == before.ended + 8.0
+
+
+def test_6_an_end_before_a_goodbye_opens_no_window_when_it_is_told_again() -> None:
+    first = _end("c1", "t1", Cause.GOING_AWAY, 8.0, 0.0)
+    ledger = _ledger(_connection("c1", "t1"), _connection("c2", "t2"))
+    _tell(ledger, 100.0, 2, first, active=(_connection("c2", "t2"),))
+    _tell(ledger, 101.0, 3, _end("c2", "t2", Cause.BYE, 0.0, 0.0))
+    assert ledger.records[ALICE].phase is Phase.OFFLINE
+    _tell(ledger, 102.0, 4, first, active=(_connection("c3", "t3"),))
+    assert ledger.records[ALICE].holds == {}
+    _tell(ledger, 103.0, 5, first, _end("c3", "t3", Cause.BYE, 0.0, 0.0))
+    assert ledger.records[ALICE].phase is Phase.OFFLINE
 
 
 # -- 7. OFFLINE waits for an upgrade in flight ----------------------------------------------------------------------

@@ -196,7 +196,7 @@ def member_of(member: list[Any]) -> ShownMember:
 
 def record_of(user: UserId, rec: list[Any]) -> Record:
     """All of a user."""
-    phase, shown, shares, holds, grace, members, seen, hidden, gone, offline_at, departures, epoch, _ = rec
+    phase, shown, shares, holds, grace, members, seen, hidden, gone, offline_at, departures, epoch, ended, _ = rec
     return Record(
         user,
         _PHASE_OF[phase],
@@ -211,6 +211,7 @@ def record_of(user: UserId, rec: list[Any]) -> Record:
         float(offline_at),
         tuple(Departure(SessionId(s), TabId(t), all_, float(at), float(v)) for s, t, all_, at, v in departures),
         epoch,
+        tuple(map(ConnectionId, ended)),
     )
 
 

@@ -28,14 +28,14 @@ local CAUSES = { bye = true, kicked = true, revoked = true, superseded = true, c
   protocol_error = true, node_drain = true, node_lost = true }
 local RANK = { a = 3, b = 2, w = 1 }
 local SHOWN = { a = 'o', b = 'b', w = 'w' }
-local HOLDS_MAX, GONE_MAX, DEPARTURES_MAX, FORGET_MOST = 64, 16, 8, 1000
+local HOLDS_MAX, GONE_MAX, DEPARTURES_MAX, ENDED_MAX, FORGET_MOST = 64, 16, 8, 8, 1000
 
 -- fields of a connection, a hold, what is shown, a record
 local ID, SESSION, TAB, READY, OPENED, AVAILABILITY, META, INFO, ROOMS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local H_CONNECTION, H_CAUSE, H_SINCE, H_WINDOW, H_DEADLINE, H_LATEST = 1, 2, 3, 4, 5, 6
 local STATUS, VERSION, CHANGED, SEEN, S_INFO, S_META = 1, 2, 3, 4, 5, 6
-local PHASE, SHOWN_AS, SHARES, HOLDS, GRACE, MEMBERS, LAST_SEEN, HIDDEN, GONE, OFFLINE_AT, DEPARTURES, EPOCH, TOLD =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+local PHASE, SHOWN_AS, SHARES, HOLDS, GRACE, MEMBERS, LAST_SEEN, HIDDEN, GONE, OFFLINE_AT, DEPARTURES, EPOCH, ENDED,
+  TOLD = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 
 local function text(number)
   return string.format('%.17g', number)
@@ -133,14 +133,14 @@ local PHASES = { [OFF] = true, [ON] = true, [HELD] = true }
 local function load_record(packed)
   local good, rec = pcall(cmsgpack.unpack, packed)
   if not (good and type(rec) == 'table' and #rec == TOLD and PHASES[rec[PHASE]]) then return nil end
-  for _, field in ipairs({ SHOWN_AS, SHARES, HOLDS, MEMBERS, GONE, DEPARTURES }) do
+  for _, field in ipairs({ SHOWN_AS, SHARES, HOLDS, MEMBERS, GONE, DEPARTURES, ENDED }) do
     if type(rec[field]) ~= 'table' then return nil end
   end
   return #rec[SHOWN_AS] == S_META and rec or nil
 end
 
 local function new_record()
-  return { OFF, { 'f', 0, 0, false, false, false }, {}, {}, false, {}, false, false, {}, 0, {}, 0, false }
+  return { OFF, { 'f', 0, 0, false, false, false }, {}, {}, false, {}, false, false, {}, 0, {}, 0, {}, false }
 end
 
 local function deadline_of(rec)

@@ -39,11 +39,19 @@ end
 
 local function ended_of(hold) return math.max(hold[H_LATEST], hold[H_DEADLINE] - hold[H_WINDOW]) end
 
+-- A window that is none of its own any more: told again, its end opens no other.
+local function note_ended(rec, hold)
+  local list = rec[ENDED]
+  list[#list + 1] = hold[H_CONNECTION][ID]
+  if #list > ENDED_MAX then table.remove(list, 1) end
+end
+
 local function put_hold(rec, hold)
   local tab = hold[H_CONNECTION][TAB]
   local pending, at = hold_of(rec, tab)
   if pending then
     local c = hold[H_CONNECTION]
+    if pending[H_CONNECTION][ID] ~= c[ID] then note_ended(rec, pending) end
     local old = pending[H_CONNECTION][ROOMS]
     if old and #old > 0 then
       local rooms, new = copy(old), c[ROOMS] or {}
@@ -85,6 +93,8 @@ local function depart(S, rec, e, since)
       holds[#holds + 1] = h
     elseif on_hold(S) then
       holds[#holds + 1] = { c, e[4], h[H_SINCE], 0, ended, 0 }
+    else
+      note_ended(rec, h)
     end
   end
   for _, g in ipairs(rec[GONE]) do
@@ -97,6 +107,11 @@ end
 local function end_connection(S, rec, e, was, since, present, carried)
   local cause = e[4]
   local pending = hold_of(rec, e[3])
+  if not carried and not FINAL[cause] then
+    for _, id in ipairs(rec[ENDED]) do -- told again: a part of a later window, or ended with a goodbye
+      if id == e[1] then return cause end
+    end
+  end
   local news = pending and pending[H_CAUSE] == 'node_lost' and cause ~= 'node_lost'
   if pending and pending[H_CONNECTION][ID] == e[1] and not (carried or FINAL[cause] or news) then
     put_hold(rec, was and with(pending, H_CONNECTION, was) or pending) -- told again: stamped when it was told first
