@@ -192,8 +192,12 @@ def _hold(record: Record, hold: Hold) -> None:
 
 
 def _note_ended(record: Record, hold: Hold) -> None:
-    """A window that is none of its own any more: told again, its end opens no other."""
-    record.ended = (*record.ended, hold.connection.id)[-_ENDED_MAX:]
+    """A window that is none of its own any more: told again, its end opens no other.
+
+    Unless the node was taken for lost: what it tells itself of that end, later, is news.
+    """
+    if hold.cause is not Cause.NODE_LOST:
+        record.ended = (*record.ended, hold.connection.id)[-_ENDED_MAX:]
 
 
 def forget_room(record: Record, leave: Leave) -> None:

@@ -148,6 +148,21 @@ def test_6_an_end_before_a_goodbye_opens_no_window_when_it_is_told_again() -> No
     assert ledger.records[ALICE].phase is Phase.OFFLINE
 
 
+def test_6_what_a_lost_node_tells_itself_of_an_end_counts_though_a_later_end_took_over_its_window() -> None:
+    ledger = _ledger(_connection("c1", "t1"))
+    other = Incarnation("n2#1")
+    ledger.join(100.0, other, 1, 1000.0, "another process")
+    ledger.retire(100.0, Incarnation("n1#1"))
+    ledger.reap(100.0, Incarnation("n1#1"), 5.0)
+    told = Contribution(ALICE, 1, (), (_end("c2", "t1", Cause.CLIENT_CLOSE, 1.0, 0.0),))
+    assert ledger.put(101.0, other, 1, [told]) is Answer.OK
+    ledger.join(102.0, Incarnation("n1#2"), 1, 1000.0, "process")
+    late = Contribution(ALICE, 1, (), (_end("c1", "t1", Cause.NODE_DRAIN, 30.0, 2.0),))
+    assert ledger.put(102.0, Incarnation("n1#2"), 1, [late]) is Answer.OK
+    hold = ledger.records[ALICE].holds[TabId("t1")]
+    assert (hold.cause, hold.deadline - hold.ended) == (Cause.NODE_DRAIN, 30.0 - 1.0), "c2 ended a second after c1"
+
+
 # -- 7. OFFLINE waits for an upgrade in flight ----------------------------------------------------------------------
 
 

@@ -39,8 +39,9 @@ end
 
 local function ended_of(hold) return math.max(hold[H_LATEST], hold[H_DEADLINE] - hold[H_WINDOW]) end
 
--- A window that is none of its own any more: told again, its end opens no other.
+-- A window that is none of its own any more: told again, its end opens no other. What a lost node tells later is news.
 local function note_ended(rec, hold)
+  if hold[H_CAUSE] == 'node_lost' then return end
   local list = rec[ENDED]
   list[#list + 1] = hold[H_CONNECTION][ID]
   if #list > ENDED_MAX then table.remove(list, 1) end
