@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from encodings import idna
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -41,6 +42,7 @@ class Decision(NamedTuple):
     reason: str
 
 
+@lru_cache(maxsize=1024)  # nearly all clients come from the same few pages
 def parse_origin(text: str) -> Origin:
     """Parse ``scheme://host[:port]``, and nothing else.
 
@@ -61,6 +63,7 @@ def parse_origin(text: str) -> Origin:
     return Origin(scheme, host, port if port is not None else _DEFAULT_PORTS.get(scheme))
 
 
+@lru_cache(maxsize=1024)
 def _host_and_port(text: str) -> tuple[str, int | None]:
     """Split and normalise ``host[:port]``; raises ValueError like :func:`parse_origin`."""
     if text.startswith("["):
@@ -271,6 +274,7 @@ def client_ip(remote: str, headers: Mapping[str, str], trusted: Sequence[Network
     return str(current)
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text)
