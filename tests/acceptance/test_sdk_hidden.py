@@ -48,7 +48,7 @@ AWAY = 60.0
 """After how many seconds in the background the client says `away`, unless told otherwise."""
 ANSWER = 3.0
 """How long the client waits for a sign of life that it asked for, in seconds."""
-SILENCE = 2.5
+SILENCE = 1.6
 """After how many silent heartbeats it asks for one."""
 LONGEST_RETRY = 10.0
 """The longest that it waits between two attempts, in seconds."""
