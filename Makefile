@@ -40,6 +40,10 @@ help: ## list the targets
 demo: $(SERVER) $(PAGES) ## install, build the pages and start the demo (PORT=… for another port)
 	@$(BIN)/stillhere dev $(if $(PORT),--port $(PORT))
 
+.PHONY: screenshots
+screenshots: $(DEV) $(PAGES) ## take the pictures of the admin pages in docs/images (needs Chromium; ONLY=…, OUT=…)
+	@$(BIN)/python -m scripts.screenshots $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
+
 .PHONY: test
 test: $(DEV) $(PAGES) $(SDK_BUILT) test-tools ## every test: TypeScript, Python, browser (PYTEST_ARGS=…, WORKERS=…)
 	@cd web && npm test
@@ -71,6 +75,15 @@ faults: $(DEV) test-tools ## the failure matrix: three nodes, real Redis, real f
 bench: $(DEV) ## measure memory and CPU per connection beside ws (QUICK=1, PEERS=…, PHASES=…, BENCH_ARGS=…)
 	@scripts/need.sh node
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(PEERS),--peers "$(PEERS)") $(if $(PHASES),--phases "$(PHASES)") $(BENCH_ARGS)
+
+.PHONY: bench-guard
+bench-guard: $(DEV) ## fail if CPU beside ws has grown by more than 15 % (a quarter of an hour; BENCH_ARGS=--update)
+	@scripts/need.sh node
+	@$(BIN)/python -m bench.guard $(BENCH_ARGS)
+
+.PHONY: soak
+soak: $(DEV) ## half an hour of coming and going, then nothing may be left (SECONDS=…, BENCH_ARGS=…)
+	@$(BIN)/python -m bench.soak $(if $(SECONDS),--seconds $(SECONDS)) $(BENCH_ARGS)
 
 .PHONY: bench-cluster
 bench-cluster: $(DEV) ## measure the Redis store beside a bare INCR loop (BENCH_ARGS=--quick)

@@ -24,7 +24,7 @@ from tests.acceptance.server import ServerProcess
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 AXE = Path(stillhere.__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
-VIEWS = ("overview", "users", "users/vera", "rooms", "rooms/kitchen", "nodes", "policy", "events")
+VIEWS = ("overview", "users", "users/vera", "rooms", "rooms/kitchen", "nodes", "policy", "events", "settings")
 CROWD = 5000
 LONGEST_TASK = 100
 """Milliseconds in which a page does not answer."""

@@ -90,7 +90,7 @@ function Card({ cause }: { cause: ReplayedCause }) {
         {counted(cause.ends, "end")}, recorded with a window of {cause.recordedMs.map((one) => length(one)).join(", ")}.
       </p>
       <label for={`${id}-slider`}>
-        With a window of <output data-testid={`${id}-window`}>{length(at.windowMs)}</output>
+        With a window of <b data-testid={`${id}-window`}>{length(at.windowMs)}</b>
         {step.value === inForce && " (in force)"}
       </label>
       <input
@@ -169,11 +169,13 @@ function Curve({ cause, inForce, step }: { cause: ReplayedCause; inForce: number
       plot.current = null;
     };
   }, []);
-  useEffect(() => plot.current?.redraw(), [step]);
+  // the lines stay: only the mark moves. With them uPlot would forget the scales that it has not computed yet
+  useEffect(() => plot.current?.redraw(false), [step]);
   return (
     <>
       <div
         ref={place}
+        class="whatif-chart"
         role="img"
         aria-label={`False offlines and ghost time by window. In force: ${spokenStep(cause, inForce)}.`}
       />

@@ -162,7 +162,7 @@ function Curve({ curve, current }: { curve: CauseCurve; current: number | undefi
         </li>
         <li>
           <span class="legend-line is-ghost" aria-hidden="true" /> ghost time, at most{" "}
-          {length((points.at(-1)?.ghostSeconds ?? 0) * 1000)}
+          {length(Math.max(...points.map((point) => point.ghostSeconds)) * 1000)}
         </li>
         {at !== null && (
           <li>
