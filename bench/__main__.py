@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -17,50 +15,24 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from bench.adapters import HERE, PEERS, USUAL, Peer
-from bench.figures import medians, table
+from bench.adapters import PEERS, USUAL
+from bench.figures import medians, tables
 from bench.machine import describe
-from bench.phases import PHASES, QUICK, QUICK_PHASES, Figures, Plan
-from bench.stand import Failed, Stand, free_port, raise_file_limit, split_cpus, work_dir
+from bench.phases import PHASES, QUICK_PHASES
+from bench.plan import QUICK, Figures, Plan
+from bench.report import write_report
+from bench.running import RESULTS, able, measure, prepared, say
+from bench.stand import Failed, raise_file_limit
 
-_PHASE_TIMEOUT = 180.0
 _SPARE_FILES = 200
 """Open files beside the connections."""
 
 Measured = dict[str, dict[str, list[float]]]
 
 
-def say(text: str) -> None:
-    """Progress, for whoever waits."""
-    print(text, file=sys.stderr, flush=True)
-
-
-async def measure(peer: Peer, phase: str, plan: Plan) -> Figures:
-    """One phase against a fresh server.
-
-    Raises:
-        Failed: it did not do the work.
-    """
-    servers, load = split_cpus()
-    os.sched_setaffinity(0, load | servers)
-    port, work = free_port(), work_dir()
-    gc.collect()
-    gc.disable()  # a pause of the generator would look like a slow server
-    try:
-        async with asyncio.timeout(_PHASE_TIMEOUT):
-            async with Stand(peer.command(port, work), peer.env, port, servers) as stand:
-                os.sched_setaffinity(0, load)
-                return await PHASES[phase](stand, plan)
-    except TimeoutError:
-        raise Failed(f"no end after {_PHASE_TIMEOUT:g} s") from None
-    except ExceptionGroup as group:
-        raise Failed(str(group.exceptions[0])) from group
-    except OSError as error:
-        raise Failed(str(error)) from error
-    finally:
-        gc.enable()
-        os.sched_setaffinity(0, load | servers)
-        shutil.rmtree(work, ignore_errors=True)
+def broken(figures: Figures) -> list[str]:
+    """Promises of Stillhere that a measurement shows to be broken: somebody was shown as gone for nothing."""
+    return [f"{key} is {value:.0f}, and not 0" for key, value in figures.items() if key.endswith("_gone") and value]
 
 
 async def rounds(peers: Sequence[str], phases: Sequence[str], plan: Plan) -> tuple[Measured, list[str]]:
@@ -71,13 +43,16 @@ async def rounds(peers: Sequence[str], phases: Sequence[str], plan: Plan) -> tup
     measured: Measured = {PEERS[name].title: {} for name in peers}
     faults: list[str] = []
     begin = time.monotonic()
+    jobs = [(phase, name) for phase in phases for name in peers if able(name, phase)]
+    done = 0
     for turn in range(plan.rounds):
         for phase in phases:
             for name in peers:
-                peer = PEERS[name]
-                if phase not in peer.phases:
+                if (phase, name) not in jobs:
                     continue
-                where = f"[{time.monotonic() - begin:5.0f} s] round {turn + 1}/{plan.rounds} {phase:<8} {name:<17}"
+                peer = PEERS[name]
+                done += 1
+                where = f"[{time.monotonic() - begin:5.0f} s] {done}/{len(jobs) * plan.rounds} {phase:<9} {name:<17}"
                 try:
                     figures = await measure(peer, phase, plan)
                 except Failed as fault:
@@ -85,6 +60,8 @@ async def rounds(peers: Sequence[str], phases: Sequence[str], plan: Plan) -> tup
                     say(f"{where} FAILED: {fault}")
                     continue
                 say(f"{where} " + "  ".join(f"{key}={value:.4g}" for key, value in figures.items()))
+                if name.startswith("stillhere"):
+                    faults += [f"round {turn + 1}, {phase}, {name}: {text}" for text in broken(figures)]
                 for key, value in figures.items():
                     measured[peer.title].setdefault(key, []).append(value)
     return measured, faults
@@ -95,6 +72,7 @@ def save(results: Path, machine: Mapping[str, object], plan: Plan, measured: Mea
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     document = {
+        "kind": "bench",
         "machine": machine,
         "plan": msgspec.to_builtins(plan),
         "medians": medians(measured),
@@ -126,7 +104,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m bench",
         description="Measure memory and CPU per connection and per delivery, Stillhere beside its peers. Progress goes "
         "to stderr, a Markdown table to stdout, everything to bench/results/. Linux only.",
-        epilog="About 12 minutes; with --quick one. docs/performance.md says what each figure means.",
+        epilog="Three quarters of an hour with the usual peers; with --quick minutes. docs/performance.md says what "
+        "each figure means.",
     )
     environ = os.environ
     parser.add_argument(
@@ -137,6 +116,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often (default 3; with --quick 1)")
     parser.add_argument("--connections", type=int, help="idle connections (default 5000; with --quick 1500)")
     parser.add_argument("--watchers", type=int, help="watchers of a change (default 1000; with --quick 500)")
+    parser.add_argument("--friends", type=int, help="users who watch each other (default 10000; with --quick 1500)")
+    parser.add_argument(
+        "--report", nargs="+", metavar="FILE", help="measure nothing: write docs/benchmarks.md from these results"
+    )
     return parser.parse_args(argv)
 
 
@@ -147,12 +130,18 @@ def plan_of(given: argparse.Namespace, files: int) -> Plan:
         SystemExit: the system does not allow so many connections, or a number makes no sense.
     """
     plan = QUICK if given.quick else Plan()
-    asked = {key: value for key in ("rounds", "connections", "watchers") if (value := getattr(given, key)) is not None}
+    asked = {
+        key: value
+        for key in ("rounds", "connections", "watchers", "friends")
+        if (value := getattr(given, key)) is not None
+    }
     for key, value in asked.items():
         if value < 1:
             raise SystemExit(f"--{key} is {value}; it must be at least 1")
     plan = msgspec.structs.replace(plan, **asked)
-    most = max(plan.connections, plan.watchers)
+    if plan.friends <= plan.watched:
+        raise SystemExit(f"--friends is {plan.friends}; each watches {plan.watched}, so there must be more")
+    most = max(plan.connections, plan.watchers, plan.friends)
     if most + _SPARE_FILES > files:
         raise SystemExit(
             f"{most} connections need {most + _SPARE_FILES} open files, and the hard limit is {files} (ulimit -Hn); "
@@ -164,26 +153,25 @@ def plan_of(given: argparse.Namespace, files: int) -> Plan:
 def main() -> int:
     """Run."""
     given = arguments()
+    if given.report:
+        return write_report([Path(name) for name in given.report])
     if sys.platform != "linux":
         raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
     peers = chosen(given.peers, PEERS, USUAL, "the peer")
     phases = chosen(given.phases, PHASES, QUICK_PHASES if given.quick else list(PHASES), "the phase")
     plan = plan_of(given, raise_file_limit())
-    try:
-        for name in peers:
-            PEERS[name].prepare()
-    except Failed as fault:
-        raise SystemExit(str(fault)) from None
+    peers, missing = prepared(peers)
     machine = describe()
     say(f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load']}, Python {machine['python']}")
     if machine["cpus"] == 1:
         say("there is one CPU only: the load shares it with the server, and figures are higher than they would be")
     try:
         measured, faults = uvloop.run(rounds(peers, phases, plan))
+        faults = missing + faults
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise SystemExit("interrupted: the server under measurement was ended, and nothing is kept") from None
-    path = save(HERE / "results", machine, plan, measured, faults)
-    print(table(measured))
+    path = save(RESULTS, machine, plan, measured, faults)
+    print(tables(measured))
     say(f"all values: {path}")
     for text in faults:
         say(f"FAILED: {text}")

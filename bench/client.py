@@ -1,38 +1,23 @@
 """The load generator's WebSocket client: as little work per frame as Python allows.
 
 It masks with a key of zeros (which RFC 6455 allows, and which costs nothing), counts the frames it gets, and looks into
-one only when somebody waits for it.
+one only when somebody waits for it. What it says is up to a :class:`~bench.dialects.Dialect`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
 import itertools
-import json
 import socket
-from collections.abc import Sequence
+
+from bench.dialects import STILLHERE, Dialect
+from bench.dialects import mint as mint
+from bench.dialects import upgrade_head as upgrade_head
+from bench.dialects import users_in as users_in
 
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; not in Python's socket module
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
-_LOOK = 200
-"""How far into a frame the text that is waited for may stand."""
-
 _addresses = itertools.cycle(f"127.0.{net}.{host}" for net in range(1, 9) for host in range(1, 9))
-
-
-def mint(secret: str, user: str, expires_at: float) -> str:
-    """An HS256 token that allows its user to watch everybody and to enter every room."""
-    claims = {"sub": user, "exp": int(expires_at), "watch": "*", "rooms": "*"}
-    signed = f"{_part({'alg': 'HS256', 'typ': 'JWT'})}.{_part(claims)}"
-    digest = hmac.digest(secret.encode(), signed.encode(), "sha256")
-    return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
-
-
-def _part(value: object) -> str:
-    text = json.dumps(value, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
 def masked(payload: bytes, opcode: int = _TEXT) -> bytes:
@@ -64,21 +49,33 @@ class Tally:
 class Client(asyncio.Protocol):
     """One connection of one user."""
 
-    __slots__ = ("_head", "_ids", "_needle", "_pending", "_rest", "_tally", "_waiter", "kept", "transport", "user")
+    __slots__ = (
+        *("_attentive", "_dialect", "_first", "_head", "_ids", "_kept", "_needle", "_pending", "_rest", "_room"),
+        *("_tally", "_token", "_waiter", "transport", "user"),
+    )
 
     transport: asyncio.Transport
 
-    def __init__(self, user: str, head: bytes, tally: Tally) -> None:
+    def __init__(self, user: str, head: bytes, tally: Tally, dialect: Dialect = STILLHERE, token: str = "") -> None:
         """Prepare.
 
         Args:
             user: whose connection it is.
             head: of the upgrade request.
             tally: to count in.
+            dialect: what the server speaks.
+            token: for the dialects that show it after the upgrade.
         """
         self.user = user
-        self.kept: list[bytes] | None = None
-        """Set it to a list to keep the text of every frame."""
+        self._dialect = dialect
+        self._token = token
+        self._kept: list[bytes] | None = None
+        self._attentive = dialect.heeds
+        """Whether texts are looked into at all."""
+        self._room = ""
+        """The one that was joined last."""
+        self._first = b""
+        """Sent as soon as the connection is upgraded."""
         self._head = head
         self._tally = tally
         self._rest: bytes | None = b""
@@ -100,28 +97,91 @@ class Client(asyncio.Protocol):
             sock.setsockopt(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((next(_addresses), 0))
             await loop.sock_connect(sock, ("127.0.0.1", port))
-            answer = self._expect(b"welcome")
+            (first, needle), *others = self._dialect.greeting(self.user, self._token)
+            if first:
+                self._first = masked(first.encode())
+            answer = self._expect(needle)
             await loop.create_connection(lambda: self, sock=sock)
         except BaseException:
             sock.close()
             raise
         await answer
+        for text, needle in others:
+            answer = self._expect(needle)
+            self.say(masked(text.encode()))
+            await answer
 
     def say(self, message: bytes) -> None:
         """Send a message, already masked."""
         self.transport.write(message)
 
     async def ask(self, kind: str, fields: str) -> None:
-        """Send a request and wait for its answer."""
+        """Send a request of Stillhere's own protocol and wait for its answer."""
         self._ids += 1
-        answer = self._expect(b'"id":%d' % self._ids)
-        self.transport.write(masked(f'{{"type":"{kind}","id":{self._ids},{fields}}}'.encode()))
+        await self._request(f'{{"type":"{kind}","id":{self._ids},{fields}}}')
+
+    async def join(self, room: str) -> None:
+        """Enter a room and wait for the answer."""
+        await self._request(self._join(room))
+
+    async def watch(self, whom: str) -> None:
+        """Ask to be told of a user and wait for the answer."""
+        self._ids += 1
+        await self._request(self._dialect.watch(self._ids, self.user, whom))
+
+    async def change(self, availability: str) -> None:
+        """Become ``active`` or ``busy`` and wait for the answer."""
+        await self._request(self._change(availability))
+
+    def joining(self, room: str) -> bytes:
+        """The request to enter a room, to be sent with :meth:`say`."""
+        return masked(self._join(room).encode())
+
+    def changing(self, availability: str) -> bytes:
+        """The request to become ``active`` or ``busy``, to be sent with :meth:`say`."""
+        return masked(self._change(availability).encode())
+
+    @property
+    def answers(self) -> int:
+        """Frames that a request is answered with, beside those that members and watchers get."""
+        return self._dialect.answers
+
+    @property
+    def kept(self) -> list[bytes] | None:
+        """The texts of all frames since it was set to a list."""
+        return self._kept
+
+    @kept.setter
+    def kept(self, texts: list[bytes] | None) -> None:
+        self._kept = texts
+        self._attend()
+
+    def known(self) -> set[str]:
+        """Who is in the room, according to what was kept."""
+        return self._dialect.users_in(self._kept or ())
+
+    def _join(self, room: str) -> str:
+        self._ids += 1
+        self._room = room
+        return self._dialect.join(self._ids, self.user, room)
+
+    def _change(self, availability: str) -> str:
+        self._ids += 1
+        return self._dialect.state(self._ids, self.user, self._room, availability)
+
+    async def _request(self, text: str) -> None:
+        answer = self._expect(self._dialect.answer(self._ids))
+        self.transport.write(masked(text.encode()))
         await answer
 
     def _expect(self, needle: bytes) -> asyncio.Future[None]:
         self._needle = needle
         self._waiter = asyncio.get_running_loop().create_future()
+        self._attentive = True
         return self._waiter
+
+    def _attend(self) -> None:
+        self._attentive = self._waiter is not None or self._kept is not None or self._dialect.heeds
 
     # -- what the loop calls ----------------------------------------------------------------------------------------
 
@@ -142,6 +202,8 @@ class Client(asyncio.Protocol):
             self._fail(ConnectionError(f"{self.user}: the upgrade was refused: {data[:300]!r}"))
         else:
             self._rest = None
+            if self._first:
+                self.transport.write(self._first)
             if end + 4 < len(data):
                 self._frames(data[end + 4 :])
 
@@ -172,12 +234,8 @@ class Client(asyncio.Protocol):
             opcode = data[at] & 15
             if opcode == _TEXT:
                 texts += 1
-                if self._waiter is not None and self._needle in data[start : min(end, start + _LOOK)]:
-                    waiter, self._waiter = self._waiter, None
-                    if not waiter.done():
-                        waiter.set_result(None)
-                if self.kept is not None:
-                    self.kept.append(data[start:end])
+                if self._attentive and self._replied(data[start:end]):
+                    texts -= 1
             elif opcode == _PING:
                 self.transport.write(masked(data[start:end], _PONG))
             elif opcode == _CLOSE:
@@ -187,35 +245,21 @@ class Client(asyncio.Protocol):
         self._tally.frames += texts
         self._tally.octets += at
 
-
-def upgrade_head(port: int, user: str, token: str) -> bytes:
-    """What a browser would send, the cookies left out."""
-    return (
-        f"GET /ws?tab=tab-{user} HTTP/1.1\r\n"
-        f"Host: 127.0.0.1:{port}\r\n"
-        "Connection: Upgrade\r\n"
-        "Pragma: no-cache\r\n"
-        "Cache-Control: no-cache\r\n"
-        "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 "
-        "Safari/537.36\r\n"
-        "Upgrade: websocket\r\n"
-        f"Origin: http://127.0.0.1:{port}\r\n"
-        "Sec-WebSocket-Version: 13\r\n"
-        "Accept-Encoding: gzip, deflate, br, zstd\r\n"
-        "Accept-Language: en-GB,en;q=0.9\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        f"Sec-WebSocket-Protocol: stillhere.v1, bearer.{token}\r\n\r\n"
-    ).encode()
-
-
-def users_in(frames: Sequence[bytes]) -> set[str]:
-    """Who is in a room, according to what one of its members was told."""
-    there: set[str] = set()
-    for text in frames:
-        message = json.loads(text)
-        if message["type"] != "room":
-            continue
-        there -= {m["user"] for m in message.get("leaves", ())}
-        for key in ("members", "joins", "updates"):
-            there |= {m["user"] for m in message.get(key, ())}
-    return there
+    def _replied(self, text: bytes) -> bool:
+        """Look into a text; whether it only asked for a reply and is no delivery."""
+        try:
+            reply = self._dialect.reply(text)
+        except ConnectionError as refusal:
+            self._fail(refusal)
+            return False
+        if reply is not None:
+            self.transport.write(masked(reply.encode()))
+            return True
+        if self._waiter is not None and text.find(self._needle, 0, self._dialect.look) >= 0:
+            waiter, self._waiter = self._waiter, None
+            self._attend()
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._kept is not None:
+            self._kept.append(text)
+        return False

@@ -9,28 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
-import msgspec
-
-from bench.client import Client, masked, users_in
+from bench.client import Client
+from bench.crowds import friends, reconnect
+from bench.hour import hour
+from bench.latency import latency
+from bench.plan import Figures, Plan, names
 from bench.stand import Failed, Stand
-
-Figures = dict[str, float]
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """How much of everything."""
-
-    rounds: int = 3
-    connections: int = 5000
-    watchers: int = 1000
-    changes: int = 200
-    sweeps: int = 5
-    """How often each of the changing users changes in a burst."""
-    settle: float = 3.0
-    """Seconds between the last connection and the look at the memory."""
-
-
-QUICK = Plan(rounds=1, connections=1500, watchers=500, changes=40, sweeps=2, settle=1.0)
 
 QUICK_PHASES = ("idle", "tracked", "room", "storm")
 
@@ -47,16 +31,12 @@ _WARM = 30
 """Connections before the first look, so that what a server loads late is not counted."""
 
 
-def _names(count: int) -> list[str]:
-    return [f"user-{i:05}" for i in range(count)]
-
-
 async def _opening(stand: Stand, plan: Plan, room: str | None) -> tuple[float, float]:
     """KiB and CPU µs per connection."""
     await stand.crowd([f"warm-{i}" for i in range(_WARM)], room)
     await stand.quiet()
     memory, cpu = stand.memory(), stand.cpu()
-    await stand.crowd(_names(plan.connections), room)
+    await stand.crowd(names(plan.connections), room)
     await stand.quiet()
     cpu = stand.cpu() - cpu
     await asyncio.sleep(plan.settle)
@@ -78,16 +58,13 @@ async def tracked(stand: Stand, plan: Plan) -> Figures:
 async def _changes(stand: Stand, actor: Client, plan: Plan) -> float:
     """CPU µs per watcher of changes that are alone in time: each waits until all have been told of the one before."""
     await stand.quiet(1.0)
-    requests = [
-        masked(b'{"type":"state","id":%d,"availability":"%s"}' % (10_000 + i, b"active" if i % 2 else b"busy"))
-        for i in range(plan.changes)
-    ]
+    requests = [actor.changing("active" if i % 2 else "busy") for i in range(plan.changes)]
     loop, tally = asyncio.get_running_loop(), stand.tally
     frames, cpu = tally.frames, stand.cpu()
     for request in requests:
         begin = loop.time()
         actor.say(request)
-        frames += plan.watchers + 1  # the actor is told that it was understood, too
+        frames += plan.watchers + actor.answers  # the actor is told that it was understood, too
         await asyncio.sleep(GAP)
         while tally.frames < frames:
             if loop.time() - begin > PATIENCE:
@@ -102,22 +79,22 @@ async def _changes(stand: Stand, actor: Client, plan: Plan) -> float:
 
 async def room(stand: Stand, plan: Plan) -> Figures:
     """One member of a room changes; all are told."""
-    members = await stand.crowd(_names(plan.watchers), "hall")
+    members = await stand.crowd(names(plan.watchers), "hall")
     return {"room_us": await _changes(stand, members[0], plan)}
 
 
 async def watch(stand: Stand, plan: Plan) -> Figures:
     """One user changes, whom all watch."""
-    watchers = await stand.crowd(_names(plan.watchers))
+    watchers = await stand.crowd(names(plan.watchers))
     for watcher in watchers:
-        await watcher.ask("watch", '"users":["star"]')
+        await watcher.watch("star")
     [star] = await stand.crowd(["star"])
     return {"watch_us": await _changes(stand, star, plan)}
 
 
 async def burst(stand: Stand, plan: Plan) -> Figures:
     """Many members of a room change at about the same time."""
-    members = await stand.crowd(_names(plan.watchers), "hall")
+    members = await stand.crowd(names(plan.watchers), "hall")
     await stand.quiet(1.0)
     witness = members[-1]
     witness.kept = []
@@ -129,38 +106,37 @@ async def burst(stand: Stand, plan: Plan) -> Figures:
 
         async def work(waiting: Iterator[Client] = waiting, availability: str = availability) -> None:
             for member in waiting:
-                await member.ask("state", f'"availability":"{availability}"')
+                await member.change(availability)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(BURST_IN_FLIGHT):
                 group.create_task(work())
     await stand.quiet()
     cpu = stand.cpu() - cpu
-    seen = users_in(witness.kept)
+    seen = witness.known()
     if not seen.issuperset(member.user for member in changing):
         raise Failed(f"the last member was told of {len(seen)} of {len(changing)} that changed")
     changes = plan.sweeps * len(changing)
     return {
         "burst_us": cpu / (changes * plan.watchers) * 1e6,
-        "burst_frames": stand.tally.frames - frames - changes,
+        "burst_frames": stand.tally.frames - frames - changes * witness.answers,
     }
 
 
 async def storm(stand: Stand, plan: Plan) -> Figures:
     """All join one room at once."""
-    members = await stand.crowd(_names(plan.watchers))
+    members = await stand.crowd(names(plan.watchers))
     await stand.quiet(1.0)
     witnesses = members[0], members[-1]
     for witness in witnesses:
         witness.kept = []
     frames, cpu = stand.tally.frames, stand.cpu()
-    request = masked(b'{"type":"join","id":1,"room":"hall"}')
     for member in members:
-        member.say(request)
+        member.say(member.joining("hall"))
     await stand.quiet(1.0)
     cpu = stand.cpu() - cpu
     for witness in witnesses:
-        there = users_in(witness.kept or ())
+        there = witness.known()
         if len(there) != len(members):
             raise Failed(f"{witness.user} knows of {len(there)} members of {len(members)}")
     return {"storm_s": cpu, "storm_frames": stand.tally.frames - frames}
@@ -173,4 +149,11 @@ PHASES: dict[str, Callable[[Stand, Plan], Awaitable[Figures]]] = {
     "watch": watch,
     "burst": burst,
     "storm": storm,
+    "friends": friends,
+    "reconnect": reconnect,
+    "latency": latency,
+    "hour": hour,
 }
+
+ALSO = dict.fromkeys(("ws", "stillhere", "stillhere-sqlite"), ("friends", "reconnect", "latency", "hour"))
+"""Phases beside those that each peer has: they need `watch`, and a client that knows this project's messages."""

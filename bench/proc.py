@@ -59,3 +59,17 @@ def cpu_seconds(pids: list[int]) -> float:
 def pss_bytes(pids: list[int]) -> int:
     """Memory of these processes, shared pages divided among those that share them. Socket buffers are the kernel's."""
     return sum(parse_pss((_PROC / str(pid) / "smaps_rollup").read_text()) for pid in pids)
+
+
+def open_files(pid: int) -> int:
+    """File descriptors of one process."""
+    return len(list((_PROC / str(pid) / "fd").iterdir()))
+
+
+def cpu_nanoseconds(pids: list[int]) -> int:
+    """CPU that the living threads of these processes have used so far, without the coarseness of ticks.
+
+    What threads used that have ended is not in it.
+    """
+    tasks = (task for pid in pids for task in (_PROC / str(pid) / "task").iterdir())
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)

@@ -10,16 +10,24 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
-from bench.client import Client, Tally, mint, upgrade_head
-from bench.proc import cpu_seconds, pss_bytes, tree
+from bench.client import Client, Tally, masked
+from bench.dialects import STILLHERE, Dialect
+from bench.proc import cpu_nanoseconds, cpu_seconds, pss_bytes, tree
 
 SECRET = "a secret of the bench, known to every server that it starts"
 IN_FLIGHT = 50
 """How many clients connect at the same time."""
+
+TOKEN_SECONDS = 7200.0
+CLOSE = 8
+"""The opcode of a close frame (RFC 6455, section 5.5.1)."""
+
+T = TypeVar("T")
 
 _START = 15.0
 """Seconds that a server may take to listen."""
@@ -50,10 +58,136 @@ def raise_file_limit() -> int:
     return hard
 
 
-class Stand:
+async def in_turns(items: Iterable[T], work: Callable[[T], Awaitable[object]], at_a_time: int = IN_FLIGHT) -> None:
+    """Do the work for each item, so many of them at a time."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_a_time):
+            group.create_task(worker())
+
+
+class Crowd:
+    """Clients of a server on this machine that somebody has started.
+
+    Attributes:
+        port: where it listens.
+        tally: of what all clients have received.
+        clients: those that are connected.
+        secret: for the tokens.
+    """
+
+    def __init__(self, port: int, secret: str = SECRET, dialect: Dialect = STILLHERE) -> None:
+        """Nobody yet.
+
+        Args:
+            port: where the server listens, on 127.0.0.1.
+            secret: for the tokens.
+            dialect: what the server speaks.
+        """
+        self.port = port
+        self.tally = Tally()
+        self.clients: list[Client] = []
+        self.secret = secret
+        self._dialect = dialect
+
+    async def crowd(self, names: Sequence[str], room: str | None = None) -> list[Client]:
+        """Connect one client per name, ``IN_FLIGHT`` at a time.
+
+        Args:
+            names: user ids.
+            room: joined right after the welcome; ``{}`` in it is replaced by the name.
+        """
+        expires_at = time.time() + TOKEN_SECONDS
+        fresh = [self._client(name, expires_at) for name in names]
+
+        async def come(client: Client) -> None:
+            await client.open(self.port)
+            self.clients.append(client)
+            if room is not None:
+                await client.join(room.format(client.user))
+
+        await in_turns(fresh, come)
+        return fresh
+
+    async def visit(self, name: str) -> Client:
+        """Connect one client and wait for its welcome."""
+        client = self._client(name, time.time() + TOKEN_SECONDS)
+        await client.open(self.port)
+        self.clients.append(client)
+        return client
+
+    def _client(self, name: str, expires_at: float) -> Client:
+        token = self._dialect.token(self.secret, name, expires_at)
+        return Client(name, self._dialect.head(self.port, name, token), self.tally, self._dialect, token)
+
+    def leave(self, client: Client, code: int | None = None) -> None:
+        """End a connection on purpose; :meth:`gone` waits until all such have ended.
+
+        Args:
+            client: whose it is.
+            code: of the close frame; None cuts the connection without one.
+        """
+        self.tally.lost -= 1  # its end will count as a loss
+        self.clients.remove(client)
+        if code is None:
+            client.transport.abort()
+        else:
+            client.say(masked(code.to_bytes(2, "big"), CLOSE))
+
+    async def gone(self, patience: float = 15.0) -> None:
+        """Wait until the connections that were ended on purpose have ended.
+
+        Raises:
+            Failed: they have not after so many seconds.
+        """
+        end = time.monotonic() + patience
+        while self.tally.lost < 0:
+            if time.monotonic() > end:
+                raise Failed(f"{-self.tally.lost} connections have not ended {patience:g} s after they were closed")
+            await asyncio.sleep(0.01)
+
+    async def quiet(self, seconds: float = 0.6) -> None:
+        """Wait until the clients have received nothing for so long, and the server has not been busy meanwhile."""
+        seen, spent = -1, 0.0
+        # Some servers write nothing before they have read and worked off all there is.
+        while seen != self.tally.frames or self.cpu() - spent > seconds / 2:
+            seen, spent = self.tally.frames, self.cpu()
+            await asyncio.sleep(seconds)
+        if self.tally.lost > 0:
+            raise Failed(f"the server ended {self.tally.lost} connections{self.said()}")
+
+    def cpu(self) -> float:
+        """CPU seconds of the server so far: unknown, and so nothing, unless who started it knows more."""
+        return 0.0
+
+    def said(self) -> str:
+        """What there is to say about the server when it failed: nothing, unless who started it knows more."""
+        return ""
+
+    async def disperse(self) -> None:
+        """End all connections at once."""
+        for client in self.clients:
+            client.transport.abort()
+        self.clients.clear()
+        await asyncio.sleep(0)
+
+
+class Stand(Crowd):
     """Starts a server, and ends it with everything that hangs on it: ``async with Stand(…) as stand``."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], port: int, cpus: set[int]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        port: int,
+        cpus: set[int],
+        dialect: Dialect = STILLHERE,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -61,10 +195,9 @@ class Stand:
             env: added to ours.
             port: where it will listen.
             cpus: where it may run.
+            dialect: what it speaks.
         """
-        self.port = port
-        self.tally = Tally()
-        self.clients: list[Client] = []
+        super().__init__(port, dialect=dialect)
         self._command = command
         self._env = {**os.environ, **env}
         self._cpus = cpus
@@ -96,16 +229,14 @@ class Stand:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
-        for client in self.clients:
-            client.transport.abort()
-        await asyncio.sleep(0)
+        await self.disperse()
 
     async def _listening(self) -> None:
         end = time.monotonic() + _START
         while time.monotonic() < end:
             assert self._process is not None
             if self._process.poll() is not None:
-                raise Failed(f"the server ended at once with {self._process.returncode}:\n{self.said()}")
+                raise Failed(f"the server ended at once with {self._process.returncode}{self.said()}")
             with socket.socket() as probe:
                 probe.setblocking(False)
                 try:
@@ -115,7 +246,7 @@ class Stand:
                 else:
                     await asyncio.sleep(0.3)  # what a server does just after it began to listen
                     return
-        raise Failed(f"the server does not listen on port {self.port} after {_START:g} s:\n{self.said()}")
+        raise Failed(f"the server does not listen on port {self.port} after {_START:g} s{self.said()}")
 
     def _end(self) -> None:
         if self._process is not None:
@@ -130,9 +261,9 @@ class Stand:
         self._output.close()
 
     def said(self) -> str:
-        """The end of what the server wrote."""
+        """The end of what the server wrote, on lines of its own."""
         self._output.seek(0)
-        return self._output.read()[-3000:].decode(errors="replace")
+        return ":\n" + self._output.read()[-3000:].decode(errors="replace")
 
     # -- figures ----------------------------------------------------------------------------------------------------
 
@@ -141,46 +272,21 @@ class Stand:
         assert self._process is not None
         return cpu_seconds(tree(self._process.pid))
 
+    def cpu_fine(self) -> float:
+        """CPU seconds of the server so far, to the microsecond, threads that have ended left out."""
+        assert self._process is not None
+        return cpu_nanoseconds(tree(self._process.pid)) / 1e9
+
     def memory(self) -> int:
         """Bytes of the server now."""
         assert self._process is not None
         return pss_bytes(tree(self._process.pid))
 
-    # -- the crowd --------------------------------------------------------------------------------------------------
-
-    async def crowd(self, names: Sequence[str], room: str | None = None) -> list[Client]:
-        """Connect one client per name, ``IN_FLIGHT`` at a time.
-
-        Args:
-            names: user ids.
-            room: joined right after the welcome; ``{}`` in it is replaced by the name.
-        """
-        expires_at = time.time() + 3600
-        fresh = [
-            Client(name, upgrade_head(self.port, name, mint(SECRET, name, expires_at)), self.tally) for name in names
-        ]
-        waiting = iter(fresh)
-
-        async def work() -> None:
-            for client in waiting:
-                await client.open(self.port)
-                self.clients.append(client)
-                if room is not None:
-                    await client.ask("join", f'"room":"{room.format(client.user)}"')
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(IN_FLIGHT):
-                group.create_task(work())
-        return fresh
-
-    async def quiet(self, seconds: float = 0.6) -> None:
-        """Wait until the clients have received nothing for so long."""
-        seen = -1
-        while seen != self.tally.frames:
-            seen = self.tally.frames
-            await asyncio.sleep(seconds)
-        if self.tally.lost:
-            raise Failed(f"the server ended {self.tally.lost} connections:\n{self.said()}")
+    @property
+    def pid(self) -> int:
+        """The process that was started; there may be others below it."""
+        assert self._process is not None
+        return self._process.pid
 
 
 def work_dir() -> Path:

@@ -30,8 +30,16 @@ lock server --extra server --extra redis --constraints requirements/dev.txt
 lock build --group build --constraints requirements/dev.txt
 lock mutants --extra all --group mutants --constraints requirements/dev.txt
 
-for folder in web clients/typescript examples/react; do
+for folder in web clients/typescript examples/react bench/peers/ws bench/peers/socketio bench/peers/bun; do
     echo "locking $folder/package-lock.json"
     if [ -n "$upgrade" ]; then (cd "$folder" && npm update --package-lock-only --ignore-scripts --no-audit --no-fund); fi
     (cd "$folder" && npm install --package-lock-only --ignore-scripts --no-audit --no-fund)
+done
+
+for folder in bench/peers/python_socketio bench/peers/channels; do
+    echo "locking $folder/requirements.txt"
+    "$tool/bin/uv" pip compile --no-strip-extras "$folder/requirements.in" --constraints requirements/dev.txt \
+        --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+        --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
+        --output-file "$folder/requirements.txt" ${upgrade:+"$upgrade"} >/dev/null
 done

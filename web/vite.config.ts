@@ -7,7 +7,12 @@ const server = { target: "http://127.0.0.1:7400" };
 export default defineConfig({
   base: "/",
   // The SDK as it is in this checkout, from its source: the pages are built together with it.
-  resolve: { alias: { stillhere: here("../clients/typescript/src/index.ts") } },
+  resolve: {
+    alias: {
+      "stillhere/feed": here("../clients/typescript/src/feed.ts"),
+      stillhere: here("../clients/typescript/src/index.ts"),
+    },
+  },
   build: {
     outDir: here("../src/stillhere/pages"),
     emptyOutDir: true,

@@ -48,11 +48,40 @@ PAGE = """<!doctype html>
 </script>
 """
 
+OBSERVED = f"""<!doctype html>
+<script>
+  window.notes = [];
+  const note = (what) => notes.push({{ at: Date.now(), ...what }});
+  window.WebSocket = class extends WebSocket {{
+    constructor(address, protocols) {{
+      super(address, protocols);
+      note({{ attempt: true }});
+      this.addEventListener("message", ({{ data }}) => {{
+        const message = JSON.parse(data);
+        if (message.type === "moving") note({{ moving: message.reconnectInMs }});
+      }});
+      this.addEventListener("close", ({{ code }}) => note({{ close: code }}));
+    }}
+    send(text) {{
+      super.send(text);
+      if (JSON.parse(text).type === "probe") note({{ probe: true }});
+    }}
+  }};
+  document.addEventListener("visibilitychange", () => note({{ visibility: document.visibilityState }}));
+</script>
+{PAGE.removeprefix("<!doctype html>")}
+<script type="module">
+  client.on("status", ({{ status }}) => note({{ status }}));
+</script>
+"""
+"""The page, which notes what happens to its connection in ``notes``, with times in milliseconds of the Unix epoch."""
+
 
 class Site:
     """The application: it serves the page and the built client, and says who is logged in.
 
-    ``/slow`` is another page that takes its time; ``/nothing`` answers that there is nothing to show (204).
+    ``/observed`` is the page that takes notes; ``/slow`` is another page that takes its time; ``/nothing`` answers that
+    there is nothing to show (204).
     """
 
     def __init__(self) -> None:
@@ -90,6 +119,8 @@ class Site:
         if path == "/slow":
             time.sleep(SLOW)
             return 200, "text/html", b"<!doctype html><title>slow</title><p>at last"
+        if path == "/observed":
+            return 200, "text/html", OBSERVED.encode()
         if path == "/nothing":
             return 204, "text/plain", b""
         return (200, "text/html", PAGE.encode()) if path == "/" else (404, "text/plain", b"there is no such page")

@@ -253,6 +253,27 @@ async def test_tail_follows_one_user() -> None:
         assert "cause=client_close" in lines[1] and re.search(r"version=\d+$", lines[1])
 
 
+@pytest.mark.parametrize("arguments", [("--since", "10m"), ("--last", "3")])
+async def test_tail_tells_what_is_recorded_of_a_user_first_and_each_change_once(arguments: tuple[str, ...]) -> None:
+    with ServerProcess({"grace.client_close": 0}) as server:
+        for user in ("alice", "bob"):
+            client = await log_in(server, user)
+            await client.close()
+        await asyncio.to_thread(server.wait_log, "PRESENCE_OFFLINE", user="bob")
+        with following(server, "bob", "--json", *arguments) as lines:
+            await wait_until(lambda: len(lines) >= 3)
+            client = await log_in(server, "bob")
+            await wait_until(lambda: '"event":"PRESENCE_ONLINE"' in lines[-1])
+            await client.close()
+        told = list(map(json.loads, lines))
+    past = [entry["type"] for entry in told if entry["event"] == "timeline"]
+    every = ["opened", "PRESENCE_ONLINE", "closed", "PRESENCE_OFFLINE"]
+    assert [kind for kind in past if kind in every] == (every if "--since" in arguments else every[-2:]), past
+    assert {entry["user"] for entry in told} == {"bob"}
+    versions = [entry["version"] for entry in told if "version" in entry]
+    assert versions == sorted(set(versions))
+
+
 def test_the_bench_measures_a_server_of_its_own_and_ends_it() -> None:
     told = stillhere("bench", "-n", "5", "--changes", "5")
     assert told.returncode == 0, told.stderr

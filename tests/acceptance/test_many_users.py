@@ -72,7 +72,7 @@ async def test_a_thousand_people_at_random_are_shown_truly_to_fifty_watchers(tra
 
 
 def test_the_end_of_a_stay_of_two_milliseconds_is_not_taken_for_the_end_of_the_one_before() -> None:
-    person = Person("ada", "", lambda _: "", None, SEED)
+    person = Person("ada", "", "", None, SEED)
     person.spans = [Span(0.0, 7.6798, RELOAD), Span(7.7093, 7.7111, BYE)]
 
     def judged(changed_at: int) -> int:

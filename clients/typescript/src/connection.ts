@@ -30,8 +30,9 @@ const ATTEMPT_MS = 15_000;
 const MOVING_PATIENCE_MS = 2_000;
 /** How long an answer to a `ping` may take, in milliseconds. */
 const PONG_MS = 3_000;
-/** The server is asked for a sign of life after so many of its heartbeat intervals without a message. */
-const SILENCE = 2.5;
+/** The server is asked for a sign of life after so many of its heartbeat intervals without a message: soon enough that a
+ * page whose path died without a word is back before the window that the server then opens is over. */
+const SILENCE = 1.6;
 /** Every so many attempts that failed without a word, the token is sent as a message, to learn what is wrong. */
 const DIAGNOSE_EVERY = 4;
 /** A token is replaced when this part of its life is over. */

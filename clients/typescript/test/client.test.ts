@@ -375,7 +375,7 @@ describe("bad input and bad luck", () => {
     world.client.connect();
     await world.settle();
     await world.welcome("alice", { heartbeatMs: undefined, expiresAt: undefined });
-    await world.advance(40_000);
+    await world.advance(29_000);
     expect(world.client.status).toBe("online");
     expect(world.noted("getToken")).toHaveLength(1);
   });
@@ -418,7 +418,7 @@ describe("bad input and bad luck", () => {
     const socket = await world.online();
     world.jumped -= 3_600_000;
     socket.receive({ type: "probe", n: 1 });
-    await world.advance(49_000);
+    await world.advance(29_000);
     expect(world.sent("ping")).toEqual([]);
     world.jumped += 7_200_000;
     socket.receive({ type: "probe", n: 1 });

@@ -70,7 +70,13 @@ def dev(config: Path | None, assignments: dict[str, str], port: int, host: str, 
         if open_page:
             webbrowser.open(url)
 
-    run(settings, dev=DevMode(Secret(secret)), started=started)
+    own = [key for key in DEFAULTS if key not in sources] + [k for k, v in flags.items() if assignments.get(k) != v]
+    run(
+        settings,
+        dev=DevMode(Secret(secret)),
+        started=started,
+        sources={**sources, **dict.fromkeys(own, "stillhere dev")},
+    )
 
 
 def greeting(url: str, store: str, node: str, *, pages: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -101,10 +101,20 @@ def item_line(item: dict[str, Any], beside: float) -> str:
         item: as the API has it.
         beside: Unix time in seconds; times of the same day are told without a date.
     """
-    parts = [instant(item["at"] / 1000, beside), str(item["type"])]
+    return safe(instant(item["at"] / 1000, beside)) + "  " + item_text(item, lambda at: instant(at / 1000, beside))
+
+
+def item_text(item: dict[str, Any], say: Callable[[int], str]) -> str:
+    """The same without its time.
+
+    Args:
+        item: as the API has it.
+        say: tells an instant, in milliseconds since the epoch.
+    """
+    parts = [str(item["type"])]
     for name, value in item.items():
         if name not in _FIRST:
-            told = instant(value / 1000, beside) if name in _INSTANTS else value
+            told = say(value) if name in _INSTANTS else value
             told = ",".join(map(str, told)) if isinstance(told, list) else told
             told = {True: "yes", False: "no"}[told] if isinstance(told, bool) else told
             parts.append(f"{name}={told}")

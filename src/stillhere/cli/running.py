@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from stillhere.cli import logs
@@ -19,6 +19,7 @@ from stillhere.server.jwks import KeysError
 from stillhere.server.node import Node
 from stillhere.server.settings import Settings
 from stillhere.server.settings_rules import redacted_url
+from stillhere.server.workers import Line
 from stillhere.store.contract import StoreError, StoreRefused
 from stillhere.transport.serve import CannotListen, PortInUse, Server, build_server, listen
 
@@ -39,7 +40,15 @@ leaves a few cycles behind, because uvicorn's HTTP protocol and its parser hold 
 Started = Callable[[Server, Node], None]
 
 
-def run(settings: Settings, *, dev: DevMode | None = None, started: Started | None = None) -> None:
+def run(
+    settings: Settings,
+    *,
+    dev: DevMode | None = None,
+    started: Started | None = None,
+    listener: socket.socket | None = None,
+    line: Line | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> None:
     """Serve until a signal; returns after a clean stop.
 
     The port is taken before the store is touched: a second start by mistake must not disturb what the first one keeps
@@ -49,15 +58,18 @@ def run(settings: Settings, *, dev: DevMode | None = None, started: Started | No
         settings: checked settings.
         dev: for the development server.
         started: called on the loop when requests are answered.
+        listener: listens already, in place of where the settings say.
+        line: of a worker, to its parent.
+        sources: where each setting that was set came from, for the pages.
 
     Raises:
         Failure: it cannot start, status 2; or it failed, status 1.
     """
-    listener = take_port(settings, "; after `make demo`, PORT=…" if dev is not None else "")
+    listener = listener or take_port(settings, "; after `make demo`, PORT=…" if dev is not None else "")
     with contextlib.closing(listener):
         node = prepare(settings)
         server = build_server(
-            build_app(node, dev=dev),
+            build_app(node, dev=dev, sources=sources),
             node,
             sock=listener,
             websocket=settings.server.websocket,
@@ -71,10 +83,11 @@ def run(settings: Settings, *, dev: DevMode | None = None, started: Started | No
             on_stop=lambda: _drain(node),
         )
         node.listener = (server.host, server.port)
+        server.supervised = line is not None
         logs.configure(settings.server.log_format, settings.server.log_level)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             try:
-                runner.run(_serve(server, node, started or _say_started))
+                runner.run(_serve(server, node, started or _say_started, line))
             except KeyboardInterrupt:  # the second signal; the node was stopped on the way here
                 # Forced, uvicorn leaves its lifespan task to be cancelled, and that writes a traceback.
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -115,8 +128,10 @@ def prepare(settings: Settings) -> Node:
         raise Failure(str(error), status=REFUSED) from None
 
 
-async def _serve(server: Server, node: Node, started: Started) -> None:
-    notifier = Notifier()
+async def _serve(server: Server, node: Node, started: Started, line: Line | None) -> None:
+    notifier = line or Notifier()
+    if line is not None:
+        line.when_alone(server.stop)
     try:
         await node.start()
     except StoreRefused as error:
@@ -134,7 +149,7 @@ async def _serve(server: Server, node: Node, started: Started) -> None:
     _LOG.info("stopped", extra={"fields": {"node": node.name}})
 
 
-async def _watch(server: Server, node: Node, notifier: Notifier, started: Started) -> None:
+async def _watch(server: Server, node: Node, notifier: Notifier | Line, started: Started) -> None:
     """Say when the server answers; and from then on, as often as asked, that its loop still turns."""
     while not server.started:  # noqa: ASYNC110 - uvicorn has a flag for it and no event
         await asyncio.sleep(0.005)

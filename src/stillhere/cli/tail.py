@@ -1,9 +1,11 @@
-"""``stillhere tail``: every change that watchers can see, a line each."""
+"""``stillhere tail``: every change that watchers can see, a line each; of one user also what is recorded already."""
 
 from __future__ import annotations
 
 import random
+import re
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -12,8 +14,13 @@ import click
 import msgspec
 
 from stillhere.cli.api import Answered, Api, NoAnswer, server_options
-from stillhere.cli.failure import until_interrupted
+from stillhere.cli.failure import REFUSED, Failure, until_interrupted
 from stillhere.cli.output import clock, json_line, safe
+from stillhere.cli.recordings import item_text, past_of
+from stillhere.wire.timeline import parse_instant
+
+_SPAN = re.compile(r"\d+(\.\d+)?(ms|s|m|h|d)")
+"""How long ago, without the sign that :func:`parse_instant` wants."""
 
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 10.0
@@ -41,8 +48,23 @@ class Sent(NamedTuple):
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Each change as it came, one line of JSON.")
 @click.option("--after", metavar="CURSOR", help="Begin after this place of the log (an `id` of an earlier event).")
-def tail(user: str | None, url: str, api_key: str | None, token: str | None, as_json: bool, after: str | None) -> None:
+@click.option(
+    "--since", default="", metavar="WHEN", help="First what is recorded of the user since then: 10m, 12:03:05, a date."
+)
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="First the N newest entries of the user.")
+def tail(
+    user: str | None,
+    url: str,
+    api_key: str | None,
+    token: str | None,
+    as_json: bool,
+    after: str | None,
+    since: str,
+    last: int | None,
+) -> None:
     """Follow every change that watchers can see, or those of one user; until Ctrl-C.
+
+    With --since or --last, the entries of the user's timeline come first: connections, ends, windows and changes.
 
     A lost connection is taken up again where it ended: nothing is missed that the server still has. Against
     `stillhere dev` on this machine no key is needed.
@@ -51,14 +73,70 @@ def tail(user: str | None, url: str, api_key: str | None, token: str | None, as_
     Examples:
       stillhere tail
       stillhere tail alice --json
+      stillhere tail alice --since 10m
+      stillhere tail alice --last 20
     """
+    since = checked_since(since, time.time())
+    past = bool(since) or last is not None
+    if past and user is None:
+        raise Failure("--since and --last tell the timeline of one user: name one", status=REFUSED)
+    if past and after is not None:
+        raise Failure("--after is a place of the log, --since and --last are of the timeline: give one", status=REFUSED)
     api = Api(url, api_key=api_key, token=token)
+    seen: set[int] = set()
     with until_interrupted():
         for sent in follow(api, user, after):
+            if past and user is not None:
+                # The stream stands: what happens from now on is in it, and what it repeats of the past is known.
+                past = False
+                seen = _tell_past(user, deque(past_of(api, user, since), last), as_json)
+            if seen and sent.data and sent.event not in NOTICES:
+                if _version(sent) in seen:
+                    continue
+                seen = set()  # only the first events can be in both
             if sent.event in NOTICES:
                 click.echo(f"stillhere: {NOTICES[sent.event]}", err=True)
             if sent.data and (as_json or sent.event not in NOTICES):
                 click.echo(line(sent, as_json=as_json))
+
+
+def checked_since(text: str, now: float) -> str:
+    """The beginning of the past, as the server takes it; ``10m`` is ten minutes ago, like ``-10m``.
+
+    Args:
+        text: as it was given; nothing for no beginning.
+        now: Unix seconds.
+
+    Raises:
+        Failure: it is no instant.
+    """
+    text = text.strip()
+    if _SPAN.fullmatch(text):
+        text = f"-{text}"
+    if text:
+        try:
+            parse_instant(text, now)
+        except ValueError as error:
+            raise Failure(f"--since: {error}", status=REFUSED) from None
+    return text
+
+
+def _tell_past(user: str, items: Iterable[dict[str, Any]], as_json: bool) -> set[int]:
+    """Print entries of a timeline; the versions of the changes among them."""
+    versions: set[int] = set()
+    for item in items:
+        click.echo(past_line(user, item, as_json=as_json))
+        if isinstance(version := item.get("version"), int):
+            versions.add(version)
+    return versions
+
+
+def _version(sent: Sent) -> int | None:
+    try:
+        version = msgspec.json.decode(sent.data, type=dict[str, Any]).get("version")
+    except msgspec.DecodeError:
+        return None
+    return version if isinstance(version, int) else None
 
 
 def follow(api: Api, user: str | None, after: str | None) -> Iterator[Sent]:
@@ -109,6 +187,13 @@ def parse(lines: Iterable[str]) -> Iterator[Sent]:
             event = value
         elif name == "data":
             data.append(value)
+
+
+def past_line(user: str, item: dict[str, Any], *, as_json: bool) -> str:
+    """An entry of a timeline as a line, beside those of :func:`line`."""
+    if as_json:
+        return json_line({"event": "timeline", "user": user, **item})
+    return "  ".join((clock(item["at"]), safe(user), item_text(item, clock)))
 
 
 def line(sent: Sent, *, as_json: bool) -> str:

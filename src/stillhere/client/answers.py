@@ -104,12 +104,17 @@ class RoomPage(Answer, frozen=True):
 
 
 class RoomMembers(Answer, frozen=True):
-    """Who is in a room; ``members`` is None in one that is so large that only the count is told."""
+    """Who is in a room; ``members`` is None in one that is so large that only the count is told.
+
+    ``statuses`` is there where not all members are told; ``cursor`` in a page that is not the last one.
+    """
 
     room: str
     epoch: str
     count: int
     members: list[Member] | None = None
+    statuses: dict[str, int] | None = None
+    cursor: str | None = None
 
 
 class NodeInfo(Answer, frozen=True):
@@ -188,6 +193,8 @@ class FalseOffline(Answer, frozen=True):
     ghost_ms: dict[str, int]
     too_short_ms: dict[str, int]
     """By how much the windows of false offlines were too short, summed up, by cause."""
+    window_ms: dict[str, int] = {}
+    """The windows in force, by cause; empty from a server that does not tell them."""
 
 
 class Service(Answer, frozen=True):

@@ -30,7 +30,7 @@ from stillhere.client.calls import Call
 from stillhere.client.errors import ApiError, NoAnswer
 from stillhere.client.events import SILENCE, Reader
 from stillhere.client.link import retry_after
-from stillhere.wire.messages import UserPresence
+from stillhere.wire.messages import Member, UserPresence
 
 T = TypeVar("T")
 
@@ -174,8 +174,16 @@ class Api:
             cursor = found.cursor
 
     def room(self, room: str) -> RoomMembers:
-        """Who is in a room; nobody, if there is none of that name."""
+        """Who is in a room; nobody, if there is none of that name. Of a large one, the count."""
         return self._call(calls.room(room))
+
+    def members(self, room: str, *, page: int = PAGE) -> Iterator[Member]:
+        """Iterate over the members of a room of any size by id, page by page."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = self._call(calls.room(room, cursor, page))
+            yield from found.members or ()
+            cursor = found.cursor
 
     def nodes(self) -> list[NodeInfo]:
         """The nodes of the installation."""
@@ -307,6 +315,15 @@ class AsyncApi:
     async def room(self, room: str) -> RoomMembers:
         """See :meth:`Api.room`."""
         return await self._call(calls.room(room))
+
+    async def members(self, room: str, *, page: int = PAGE) -> AsyncIterator[Member]:
+        """See :meth:`Api.members`."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = await self._call(calls.room(room, cursor, page))
+            for one in found.members or ():
+                yield one
+            cursor = found.cursor
 
     async def nodes(self) -> list[NodeInfo]:
         """See :meth:`Api.nodes`."""

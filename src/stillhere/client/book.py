@@ -29,13 +29,16 @@ class Stamp(Protocol):
 
 
 class _Room:
-    __slots__ = ("left", "members", "told")
+    __slots__ = ("count", "left", "members", "statuses", "told")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self.left: dict[str, Stamp] = {}
         """Who left, as of which version: an older report must not bring them back."""
         self.told = False
+        self.count: int | None = None
+        """Of a room that is told by its count; ``members`` are then those who were named last."""
+        self.statuses: dict[str, int] = {}
 
 
 class Book:
@@ -84,7 +87,10 @@ class Book:
         room = self._rooms.get(name)
         if room is None:
             return RoomView(name)
-        return RoomView(name, tuple(map(_member_view, room.members.values())), not (self.live and room.told))
+        stale = not (self.live and room.told)
+        if room.count is not None:
+            return RoomView(name, (), stale, room.count, room.statuses)
+        return RoomView(name, tuple(map(_member_view, room.members.values())), stale, len(room.members))
 
     # -- news -----------------------------------------------------------------------------------------------------
 
@@ -110,11 +116,18 @@ class Book:
         return changes, new_epoch
 
     def apply_room(self, message: Room) -> list[RoomChange]:
-        """Take a room's state or a change of it: leaves first, then joins, then updates."""
+        """Take a room's state or a change of it: leaves first, then joins, then updates.
+
+        While a room is told by its count there are no differences; who was there before and after is one when it is
+        told by names again.
+        """
         room = self._rooms.setdefault(message.room, _Room())
         changes: list[RoomChange] = []
+        if message.count is not None:
+            room.told, room.count, room.statuses = True, message.count, message.statuses or {}
+            return changes
         if message.members is not None:
-            room.told = True
+            room.told, room.count = True, None
             here = {member.user for member in message.members}
             for gone in [member for user, member in room.members.items() if user not in here]:
                 del room.members[gone.user]

@@ -110,9 +110,11 @@ def rooms(cursor: str, limit: int) -> Call[RoomPage]:
     return Call("GET", "/v1/rooms", RoomPage, tuple(pair for pair in params if pair[1]))
 
 
-def room(room: str) -> Call[RoomMembers]:
-    """Who is in a room."""
-    return Call("GET", f"/v1/rooms/{_segment('the room name', room)}", RoomMembers)
+def room(room: str, cursor: str = "", limit: int | None = None) -> Call[RoomMembers]:
+    """Who is in a room, or a page of them."""
+    params = (("cursor", cursor), ("limit", "" if limit is None else str(limit)))
+    path = f"/v1/rooms/{_segment('the room name', room)}"
+    return Call("GET", path, RoomMembers, tuple(pair for pair in params if pair[1]))
 
 
 def nodes() -> Call[Nodes]:

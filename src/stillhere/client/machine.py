@@ -45,8 +45,9 @@ MOVING_PATIENCE = 2.0
 PONG = 3.0
 """How long an answer to a ``ping`` may take, in seconds."""
 
-SILENCE = 2.5
-"""The server is asked for a sign of life after so many of its heartbeat intervals without a message."""
+SILENCE = 1.6
+"""The server is asked for a sign of life after so many of its heartbeat intervals without a message: soon enough that a
+client whose path died without a word is back before the window that the server then opens is over."""
 
 RENEW_AT = 0.8
 """A token is replaced when this part of its life is over."""

@@ -27,8 +27,18 @@ class Room:
 
     @property
     def members(self) -> tuple[MemberView, ...]:
-        """Who is in it, in the order of their arrival."""
+        """Who is in it, in the order of their arrival; nobody, if it is ``counted``."""
         return self._client.room(self.name).members
+
+    @property
+    def count(self) -> int:
+        """How many are in it, also where it is so large that nobody is named."""
+        return self._client.room(self.name).count
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is that large: ``members`` is empty then, and no changes are told until it is smaller."""
+        return self._client.room(self.name).counted
 
     @property
     def stale(self) -> bool:

@@ -77,11 +77,25 @@ class MemberView:
 
 @dataclass(frozen=True, slots=True)
 class RoomView:
-    """A room, with its members in the order of their arrival; ``stale`` as in :class:`UserView`."""
+    """A room.
+
+    Attributes:
+        members: in the order of their arrival; of a room that is so large that it is told by its count, nobody.
+        stale: as in :class:`UserView`.
+        count: how many are in it.
+        statuses: how many of them have each status, in a room that is told by its count; None in any other.
+    """
 
     room: str
     members: tuple[MemberView, ...] = ()
     stale: bool = True
+    count: int = 0
+    statuses: Mapping[str, int] | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is so large that the server tells its count and not its members."""
+        return self.statuses is not None
 
 
 @dataclass(frozen=True, slots=True)

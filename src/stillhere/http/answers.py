@@ -174,6 +174,16 @@ class RoomPage(Told, frozen=True):
     cursor: Annotated[str | None, Meta(description="Ask on with this; null at the end.")]
 
 
+class RoomQuery(Taken, frozen=True):
+    """Which members of a room are told, where not all of them are wanted."""
+
+    cursor: Annotated[Bound, Meta(description="The `cursor` of the page before; none for the first.")] = ""
+    limit: (
+        Annotated[int, Meta(ge=1, le=PAGE_MOST, description="How many members at most; 100 where there is a cursor.")]
+        | UnsetType
+    ) = UNSET
+
+
 class RoomMembers(Told, frozen=True):
     """Who is in a room."""
 
@@ -181,9 +191,19 @@ class RoomMembers(Told, frozen=True):
     epoch: str
     count: int
     members: (
-        Annotated[list[Member], Meta(description="Absent in a room of more than `rooms.count_only_above` members.")]
+        Annotated[
+            list[Member],
+            Meta(
+                description="Absent in a room of more than `rooms.count_only_above` members, if no page is asked for."
+            ),
+        ]
         | UnsetType
     ) = UNSET
+    statuses: (
+        Annotated[dict[str, int], Meta(description="How many have each status; where not all members are told.")]
+        | UnsetType
+    ) = UNSET
+    cursor: Annotated[str | None, Meta(description="Of a page: ask on with this; null at the end.")] | UnsetType = UNSET
 
 
 class NodeInfo(Told, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -16,7 +17,9 @@ from stillhere.http.errors import Refused, tell
 from stillhere.http.events import StreamLimits, Streams
 from stillhere.http.openapi import build_document
 from stillhere.http.pages import FOLDER, Pages
+from stillhere.http.policy import PolicyCalls
 from stillhere.http.routing import Table
+from stillhere.http.settings import SettingsCalls
 from stillhere.http.shell import Shell
 from stillhere.http.stats import Rates
 from stillhere.server.node import Node
@@ -27,7 +30,12 @@ __all__ = ["DevMode", "StreamLimits", "build_app"]
 
 
 def build_app(
-    node: Node, *, dev: DevMode | None = None, streams: StreamLimits | None = None, pages: Path = FOLDER
+    node: Node,
+    *,
+    dev: DevMode | None = None,
+    streams: StreamLimits | None = None,
+    pages: Path = FOLDER,
+    sources: Mapping[str, str] | None = None,
 ) -> Starlette:
     """Make the application.
 
@@ -36,6 +44,7 @@ def build_app(
         dev: adds the calls and the demo page of the development server.
         streams: bounds of ``/v1/events``.
         pages: where the built pages are.
+        sources: where each setting that was set came from; None where nobody knows.
 
     Returns:
         The application; ``state.document`` is its API document.
@@ -48,12 +57,16 @@ def build_app(
         *events.OPERATIONS,
         *nodes.OPERATIONS,
         *stats.OPERATIONS,
+        *PolicyCalls().operations(),
+        *SettingsCalls(sources or {}).operations(),
         *service.OPERATIONS,
         *asyncapi.OPERATIONS,
         *webhooks.OPERATIONS,
         *(development.OPERATIONS if dev is not None else ()),
     ]
-    api.document = build_document(operations, queries=node.settings.limits.queries)
+    api.document = build_document(
+        operations, queries=node.settings.limits.queries, longest_ms=node.settings.grace.max_ms
+    )
     operations += Pages(pages, api.document).operations(dev=dev is not None)
     app = Starlette(
         routes=[Table(api, operations)],

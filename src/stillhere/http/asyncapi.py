@@ -48,6 +48,7 @@ EXAMPLES: Mapping[type[msgspec.Struct], Sequence[msgspec.Struct]] = {
     wire.Query: [wire.Query(["bob"], 3)],
     wire.Join: [wire.Join("lobby", {"seat": 4}, 4)],
     wire.Leave: [wire.Leave("lobby", 5)],
+    wire.Page: [wire.Page("stadium", "bob", 100, 8)],
     wire.State: [wire.State("away", {"mood": "busy bee"}, 6)],  # type: ignore[arg-type]  # as on the wire
     wire.Bye: [wire.Bye()],
     wire.Ping: [wire.Ping(7)],
@@ -60,6 +61,8 @@ EXAMPLES: Mapping[type[msgspec.Struct], Sequence[msgspec.Struct]] = {
     wire.Room: [
         wire.Room("lobby", 4, [MEMBER]),
         wire.Room("lobby", joins=[MEMBER], leaves=[wire.Member("bob", "offline", EPOCH, 48)]),
+        wire.Room("stadium", count=1234, statuses={"away": 34, "online": 1200}),
+        wire.Room("stadium", 8, count=1234, statuses={"away": 34, "online": 1200}, page=[MEMBER], cursor="alice"),
     ],
     wire.Ok: [wire.Ok(2)],
     wire.Pong: [wire.Pong(7)],
@@ -76,6 +79,7 @@ _REPLIES: Mapping[type[wire.ClientMessage], Sequence[type[wire.ServerMessage]]] 
     wire.Query: (wire.Snapshot, wire.Error),
     wire.Join: (wire.Room, wire.Error),
     wire.Leave: (wire.Ok, wire.Error),
+    wire.Page: (wire.Room, wire.Error),
     wire.State: (wire.Ok, wire.Error),
     wire.Ping: (wire.Pong,),
 }
@@ -84,7 +88,8 @@ _REPLIES: Mapping[type[wire.ClientMessage], Sequence[type[wire.ServerMessage]]] 
 _UNASKED: Mapping[type[wire.ServerMessage], str] = {
     wire.WelcomeMessage: "Once, when the store has acknowledged the connection.",
     wire.Presence: "Whenever a watched user changes.",
-    wire.Room: "Whenever somebody joins, leaves or changes in a room that this connection is in.",
+    wire.Room: "Whenever somebody joins, leaves or changes in a room that this connection is in; "
+    "of a room with more than `rooms.count_only_above` members the count, once a second at most.",
     wire.ServerProbe: "Every `heartbeat.probe_interval_ms`, to clients that connected with `probe=1`.",
     wire.Error: "Whenever a message cannot be understood.",
     wire.Moving: "When the node is about to go.",
@@ -232,7 +237,7 @@ def _schemas(types: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
     schemas["Error"]["properties"]["code"] = {"type": "string", "enum": [code.value for code in ErrorCode]}
     for name in ("Watch", "Unwatch", "Query"):
         schemas[name]["properties"]["users"]["items"] = {"type": "string", **ID_SCHEMA}
-    for name in ("Join", "Leave"):
+    for name in ("Join", "Leave", "Page"):
         schemas[name]["properties"]["room"] = {"type": "string", **ID_SCHEMA}
     return schemas
 

@@ -31,6 +31,7 @@ _TAGS = {
     "Events": "Every transition, as it happens.",
     "Webhooks": "Where transitions are posted to, how that goes, and what was given up.",
     "Nodes": "The server processes and their figures.",
+    "Policy": "What is set, and what other grace windows would have led to.",
     "Service": "For whoever runs the server.",
     "Development": "Only on the development server.",
 }
@@ -55,18 +56,20 @@ _CREDENTIALS: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
 _SECURITY = {Access.READ: _CREDENTIALS, Access.ADMIN: _CREDENTIALS}
 
 
-def build_document(operations: Iterable[Operation], *, queries: int) -> dict[str, Any]:
+def build_document(operations: Iterable[Operation], *, queries: int, longest_ms: int) -> dict[str, Any]:
     """Describe operations.
 
     Args:
         operations: hidden ones are left out.
         queries: how many users one query may name.
+        longest_ms: the longest window that may be tried, in ms.
     """
     told = [operation for operation in operations if not operation.hidden]
     schemas = _schemas(told, queries)
     paths: dict[str, Any] = {}
     for operation in told:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    _bound_windows(paths, longest_ms)
     tags = {operation.tag for operation in told}
     return {
         "openapi": "3.1.0",
@@ -114,6 +117,12 @@ def _schemas(operations: Iterable[Operation], queries: int) -> dict[str, Any]:
     if "QueryUsers" in schemas:
         schemas["QueryUsers"]["properties"]["users"]["maxItems"] = queries
     return schemas
+
+
+def _bound_windows(paths: dict[str, Any], longest_ms: int) -> None:
+    for parameter in paths.get("/v1/policy/replay", {}).get("get", {}).get("parameters", ()):
+        if parameter["name"] == "windowMs":
+            parameter["schema"]["maximum"] = longest_ms
 
 
 def _operation(operation: Operation) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from heapq import nsmallest
+
 from msgspec import UNSET
 from starlette.responses import Response
 
-from stillhere.http.answers import RoomCount, RoomMembers, RoomPage, RoomsQuery
+from stillhere.http.answers import PAGE, RoomCount, RoomMembers, RoomPage, RoomQuery, RoomsQuery
 from stillhere.http.call import Call, answer, checked_bound
 from stillhere.http.examples import EPOCH, MEMBER, ROOM
 from stillhere.http.operations import Access, Answer, Operation
@@ -23,8 +26,16 @@ async def _room(call: Call) -> Response:
     node, room = call.api.node, call.room()
     there = await node.store.room(room)
     count, epoch = len(there.members), str(there.cursor.epoch)
+    wanted = call.query(RoomQuery)
+    after = checked_bound("the cursor", wanted.cursor)
+    statuses = dict(sorted(Counter(m.status.value for m in there.members.values()).items()))
+    if after or wanted.limit is not UNSET:
+        limit = PAGE if wanted.limit is UNSET else wanted.limit
+        users = nsmallest(limit + 1, (user for user in there.members if user > after))
+        page = [member(user, there.members[user], epoch) for user in users[:limit]]
+        return answer(RoomMembers(room, epoch, count, page, statuses, users[limit - 1] if len(users) > limit else None))
     if count > node.settings.rooms.count_only_above:
-        return answer(RoomMembers(room, epoch, count, UNSET))
+        return answer(RoomMembers(room, epoch, count, UNSET, statuses))
     return answer(RoomMembers(room, epoch, count, [member(user, m, epoch) for user, m in there.members.items()]))
 
 
@@ -48,10 +59,11 @@ OPERATIONS = (
         summary="Who is in a room",
         description=(
             "A room that nobody is in has a count of 0. Of a room with more than `rooms.count_only_above` members only "
-            "the count is told."
+            "the count is told. With `cursor` or `limit`, some members of any room, in the order of their ids."
         ),
         access=Access.READ,
         parameters={"room": ROOM},
+        query=RoomQuery,
         answer=Answer(RoomMembers, example=RoomMembers("lobby", EPOCH, 1, [MEMBER]), description="The members."),
         problems=(503,),
     ),

@@ -72,6 +72,7 @@ class FalseOffline(Told, frozen=True):
         dict[str, int],
         Meta(description="By how much the windows of false offlines were too short, summed up, by cause."),
     ]
+    window_ms: Annotated[dict[str, int], Meta(description="The windows in force, by cause.")]
 
 
 class Service(Told, frozen=True):
@@ -190,6 +191,9 @@ async def _stats(call: Call) -> Response:
                 returns=_whole(_values(metrics.reconnect_gap, "cause", "_count")),
                 ghost_ms=_whole(_values(metrics.ghost_seconds, "cause"), 1000),
                 too_short_ms=_whole(_values(metrics.too_short, "cause", "_sum"), 1000),
+                window_ms={
+                    cause.value: ms(seconds) for cause, seconds in sorted(node.settings.grace.policy.windows.items())
+                },
             ),
             service=Service(
                 started_at=ms(figures.started_at),
@@ -211,7 +215,12 @@ _EXAMPLE = Stats(
     totals=Totals(31, 29, 1, 12, 11, 4, 87, 164),
     per_second=PerSecond(60_000, 0.4, 0.383, 0.2, 1.45, 2.733),
     false_offline=FalseOffline(
-        1, {"client_close": 1}, {"client_close": 3, "going_away": 17}, {"going_away": 80_000}, {"client_close": 1_200}
+        total=1,
+        by_cause={"client_close": 1},
+        returns={"client_close": 3, "going_away": 17},
+        ghost_ms={"going_away": 80_000},
+        too_short_ms={"client_close": 1_200},
+        window_ms={"client_close": 3000, "going_away": 8000},
     ),
     service=Service(AT - 3_600_000, "sqlite", True, 0, 1, 0, False),
 )

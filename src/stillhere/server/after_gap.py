@@ -13,7 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from stillhere.core.connection import Connection
-from stillhere.core.record import Record
+from stillhere.core.record import Departure, Record
 from stillhere.core.words import Cause, UserId
 from stillhere.store.contract import StoreError
 from stillhere.wire.codes import CloseCode
@@ -84,16 +84,29 @@ def settle(node: Node, record: Record) -> None:
         node: that carries them.
         record: of their user, as the store has it.
     """
-    kicks = [departure.at for departure in record.departures if departure.everything]
+    kicks = [departure for departure in record.departures if departure.everything]
+    clock, before = node.store.clock(node.store.partition_of(record.user))
     for connection in node.roster.of(record.user):
-        kick = min((at for at in kicks if connection.opened_at <= at), default=None)
+        kick = min((kick.clock for kick in kicks if _is_before(node, connection, kick, before)), default=None)
         if kick is not None:
             # told as of the kick: as of now it would speak for connections that were opened since, on other nodes
-            node.expel(connection, Cause.KICKED, ago=max(0.0, node.now() - kick))
+            node.expel(connection, Cause.KICKED, ago=max(0.0, clock - kick))
         elif connection.ready.active and _superseded(node, record, connection):
             peer = node.peer(connection.id)
             if peer is not None:
                 peer.close(CloseCode.SUPERSEDED, "a newer connection of this tab is open", Cause.SUPERSEDED)
+
+
+def _is_before(node: Node, connection: Connection, kick: Departure, before: float) -> bool:
+    """Whether a connection was there when somebody was kicked: on the store clock.
+
+    Not by the time at which it was opened, unless the store does not know of it yet: the clocks of nodes may differ
+    by more than its age, and that of the store jumps.
+    """
+    peer = node.peer(connection.id)
+    if peer is None or peer.known_since is None:
+        return connection.opened_at <= kick.at
+    return peer.known_since <= kick.clock + before
 
 
 def _superseded(node: Node, record: Record, connection: Connection) -> bool:

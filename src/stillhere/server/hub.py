@@ -19,7 +19,7 @@ from stillhere.core.events import Notice, Transition
 from stillhere.core.record import NOBODY
 from stillhere.core.words import RoomName, UserId
 from stillhere.server.metrics import Metrics
-from stillhere.server.topics import Follower, RoomTopic, Topic, UserTopic
+from stillhere.server.topics import COUNT_ONLY_ABOVE, Follower, RoomTopic, Topic, UserTopic
 from stillhere.store.contract import Cursor, Store, StoreError
 from stillhere.wire import frames
 from stillhere.wire.messages import encode
@@ -42,9 +42,18 @@ Answer = Callable[[bool], None]
 class Hub:
     """Topics, their followers, and the reader of the log."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
-        """Prepare; :meth:`run` does the work."""
+    def __init__(self, store: Store, metrics: Metrics, count_only_above: int = COUNT_ONLY_ABOVE) -> None:
+        """Prepare; :meth:`run` does the work.
+
+        Args:
+            store: started by the node.
+            metrics: counts what is sent.
+            count_only_above: members above which a room is told by its count.
+        """
         self._store = store
+        self._count_only_above = count_only_above
+        self._held: dict[RoomTopic, asyncio.TimerHandle] = {}
+        """Rooms whose count may not be told again yet."""
         self._metrics = metrics
         self.users: dict[UserId, UserTopic] = {}
         self.rooms: dict[RoomName, RoomTopic] = {}
@@ -115,7 +124,7 @@ class Hub:
         """The topic of a room; made if it is new."""
         topic = self.rooms.get(room)
         if topic is None:
-            topic = self.rooms[room] = RoomTopic(room)
+            topic = self.rooms[room] = RoomTopic(room, self._count_only_above)
         return topic
 
     def when_loaded(self, topics: Sequence[Topic], answer: Answer) -> None:
@@ -155,6 +164,8 @@ class Hub:
             self.users.pop(topic.user, None)
         else:
             self.rooms.pop(topic.room, None)
+            if (held := self._held.pop(topic, None)) is not None:
+                held.cancel()
         self._wanted.pop(topic, None)
         self._dirty.pop(topic, None)
 
@@ -314,8 +325,19 @@ class Hub:
             self._metrics.fanout.observe(sent)
 
     def _flush_room(self, topic: RoomTopic) -> int:
-        changes = topic.changes()
+        loop = asyncio.get_running_loop()
+        wait = topic.wait(loop.time())
+        if wait > 0:
+            if topic not in self._held:
+                self._held[topic] = loop.call_later(wait, self._tell_count, topic)
+            return 0
+        changes = topic.changes(loop.time())
         return _broadcast(topic, topic.followers, changes) if changes and topic.followers else 0
+
+    def _tell_count(self, topic: RoomTopic) -> None:
+        del self._held[topic]
+        self._dirty[topic] = None
+        self._schedule()
 
     def _flush_users(self, topics: list[UserTopic]) -> int:
         """Several users changed: one frame per follower, shared by those who follow the same of them."""

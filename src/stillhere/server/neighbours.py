@@ -8,6 +8,8 @@ for one question alone: whether another node reaches the store that this one can
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,10 @@ from stillhere.wire.codes import CloseCode
 
 if TYPE_CHECKING:
     from stillhere.server.node import Node
+
+
+FIRST = 1.0
+"""Seconds for which a kick that the store does not have yet holds the notice of it back."""
 
 
 class About(msgspec.Struct, frozen=True):
@@ -66,6 +72,8 @@ def decode_about(told: bytes) -> About | None:
 async def dismiss(node: Node, user: UserId, reason: str, cause: Cause, acknowledged: Callable[[], None]) -> int:
     """Kick a user everywhere.
 
+    The store has the goodbye before the others hear the notice: who misses that one finds it in the record.
+
     Args:
         node: that was asked.
         user: whom.
@@ -80,12 +88,21 @@ async def dismiss(node: Node, user: UserId, reason: str, cause: Cause, acknowled
         StoreError: the other nodes could not be told; here it is done.
     """
     here = node.disconnect(user, reason, cause)
-    node.keeper.when_acknowledged(user, acknowledged)
+    stored = asyncio.Event()
+
+    def told() -> None:
+        stored.set()
+        acknowledged()
+
+    node.keeper.when_acknowledged(user, told)
     store = node.store
     if store.applies_at_once:
         return here
     record = await store.record(user)
     there = [] if record is None else [c for inc, c in record.connections() if not store.mine(inc)]
+    with contextlib.suppress(TimeoutError):  # a goodbye that does not arrive holds nobody's notice back for long
+        async with asyncio.timeout(FIRST):
+            await stored.wait()
     await store.notify(NoticeKind.DISMISSED, node.incarnation, user, cause.value, reason)
     return here + len(there)
 

@@ -99,7 +99,7 @@ class Node:
             handshake_timeout=settings.limits.handshake_timeout,
             close_timeout=settings.limits.close_timeout,
         )
-        self.hub = Hub(store, self.metrics)
+        self.hub = Hub(store, self.metrics, settings.rooms.count_only_above)
         self.after_gap = AfterGap(self)
         self.hub.on_gap = self.after_gap.begin
         self.tasks = Tasks()

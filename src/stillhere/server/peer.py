@@ -79,6 +79,7 @@ class Peer:
         "hello",
         "identity",
         "known_from",
+        "known_since",
         "node",
         "pending",
         "rooms",
@@ -106,6 +107,8 @@ class Peer:
         self.socket: Socket | None = None
         self.known_from: Cursor | None = None
         """A place of the log at which the store had the connection; None until it has acknowledged it."""
+        self.known_since: float | None = None
+        """The same on the store clock, with what it ran before a loss."""
         self.stage = Stage.AUTH
         self.slot = -1
         self.heard = 0.0
@@ -274,7 +277,9 @@ class Peer:
             return
         self.stage = Stage.LIVE
         node = self.node
-        self.known_from = node.keeper.acknowledged_at.get(node.store.partition_of(connection.user))
+        partition = node.store.partition_of(connection.user)
+        self.known_from = node.keeper.acknowledged_at.get(partition)
+        self.known_since = sum(node.store.clock(partition))
         self.say(
             WelcomeMessage(
                 connection.id,

@@ -209,10 +209,20 @@ def _join(peer: Peer, request: messages.Join) -> None:
             peer.say(Error(ErrorCode.UNAVAILABLE, "the members of the room are not known at the moment", request.id))
         else:
             hub.flush_room(topic)
-            peer.send(topic.snapshot(request.id))
+            peer.send(topic.page(request.id))
         hub.follow(topic, peer)
 
     peer.node.join(peer, topic.room, request.meta, lambda: hub.when_loaded((topic,), loaded))
+
+
+def _page(peer: Peer, request: messages.Page) -> None:
+    topic = (peer.rooms or {}).get(_room(request.room))
+    if topic is None:
+        raise Refused(ErrorCode.BAD_REQUEST, f"the connection is not in the room {request.room!r}: join it first")
+    if not topic.loaded:
+        raise Refused(ErrorCode.UNAVAILABLE, "the members of the room are not known at the moment")
+    peer.node.hub.flush_room(topic)
+    peer.send(topic.page(request.id, request.cursor, request.limit))
 
 
 def _leave(peer: Peer, request: messages.Leave) -> None:
@@ -254,6 +264,7 @@ _HANDLERS: dict[type, Callable[[Peer, Any], None]] = {
     messages.Query: _query,
     messages.Join: _join,
     messages.Leave: _leave,
+    messages.Page: _page,
     messages.State: _state,
     messages.Bye: _bye,
     messages.Ping: _ping,

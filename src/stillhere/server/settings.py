@@ -57,6 +57,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 7400
     node: str = msgspec.field(default_factory=_host_name)
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
     websocket: Literal["picows", "asgi"] = "picows"
     trusted_proxies: tuple[str, ...] = ()
@@ -386,6 +387,10 @@ def redacted(settings: Settings) -> dict[str, Any]:
     """
     shown: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings, enc_hook=_hide))
     shown["store"]["url"] = redacted_url(settings.store.url)
+    if settings.auth.jwks_url is not None:
+        shown["auth"]["jwks_url"] = redacted_url(settings.auth.jwks_url)
+    for hook in shown["webhooks"]:
+        hook["url"] = redacted_url(hook["url"])
     shown["grace"].update(
         {cause.value: round(seconds * 1000) for cause, seconds in settings.grace.policy.windows.items()}
     )

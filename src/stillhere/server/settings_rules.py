@@ -118,10 +118,14 @@ def _host_port(text: str) -> bool:
 
 
 def redacted_url(url: str) -> str:
-    """A URL with its user and password as ``***``, if it has them."""
+    """A URL with its user and password as ``***``, if it has them, and its query too, which may hold a key."""
     head, slashes, rest = url.partition("//")
-    credentials, at, host = rest.rpartition("@")
-    return f"{head}{slashes}{REDACTED}@{host}" if at and credentials else url
+    before, mark, query = rest.partition("?")
+    if "@" in query:  # in the query, or in a password with a question mark: which of them, nobody can tell
+        return f"{head}{slashes}{REDACTED}"
+    credentials, at, host = before.rpartition("@")
+    shown_host = f"{REDACTED}@{host}" if at and credentials else before
+    return f"{head}{slashes}{shown_host}{mark}{REDACTED if query else ''}"
 
 
 def is_loopback(host: str) -> bool:
@@ -218,6 +222,9 @@ class _Rules:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", server.node):
             right = "a node's name is 1 to 64 letters, digits, dots, dashes and underscores"
             yield ("server.node",), f"{self.says('server.node')}; {right}"
+        elif server.workers > 1 and len(server.node) + len(str(server.workers)) + 1 > 64:
+            right = "the workers are named after the node, with a dash and a number: choose a shorter name"
+            yield self.both("server.node", "server.workers", right)
         try:
             parse_networks(server.trusted_proxies)
         except ValueError as error:
@@ -233,6 +240,12 @@ class _Rules:
         problem = _store_problem(self.all.store.url)
         if problem is not None:
             yield ("store.url",), f"{self.says('store.url')}; {problem}"
+        elif self.all.server.workers > 1 and not self.all.store.url.lower().startswith("redis"):
+            right = (
+                "every worker is a node and needs a store that nodes share: name a Redis or Valkey in store.url, such "
+                "as redis://127.0.0.1:6379/0, or set server.workers to 1"
+            )
+            yield self.both("server.workers", "store.url", right)
 
     def keys(self) -> Iterator[Broken]:
         auth = self.all.auth

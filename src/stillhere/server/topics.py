@@ -6,7 +6,10 @@ and drops what is not newer than what it has, so that a snapshot and the log may
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from stillhere.core.events import Transition
@@ -14,7 +17,16 @@ from stillhere.core.record import Shown, ShownMember
 from stillhere.core.words import RoomName, Status, UserId
 from stillhere.store.contract import Cursor, RoomSnapshot
 from stillhere.wire import frames
-from stillhere.wire.messages import RequestId, encode
+from stillhere.wire.messages import PAGE, RequestId, encode
+
+COUNT_ONLY_ABOVE = 1000
+"""Members above which a room is told by its count, if nothing else is said."""
+
+NAMED_AGAIN = 0.8
+"""Part of that number at which a room is told by names again: one around the number must not go to and fro."""
+
+COUNT_EVERY = 1.0
+"""Seconds between two counts that the members of a room are told."""
 
 
 class Follower(Protocol):
@@ -69,12 +81,22 @@ class UserTopic:
 
 
 class RoomTopic:
-    """A room that somebody here follows."""
+    """A room that somebody here follows.
+
+    A large one is *counted*: its followers are told how many are in it, at a bounded rate, and read the names page by
+    page if they want them. Every join of a crowd would otherwise be told to all the others: n people, n² messages.
+    """
 
     __slots__ = (
+        "_counted_at",
         "_joined",
+        "_most",
+        "_order",
         "_parts",
+        "_statuses",
+        "_told",
         "_touched",
+        "counted",
         "followers",
         "loaded",
         "members",
@@ -84,8 +106,13 @@ class RoomTopic:
         "room",
     )
 
-    def __init__(self, room: RoomName) -> None:
-        """Know nothing yet; load it from a snapshot."""
+    def __init__(self, room: RoomName, count_only_above: int = COUNT_ONLY_ABOVE) -> None:
+        """Know nothing yet; load it from a snapshot.
+
+        Args:
+            room: its name.
+            count_only_above: members above which it is counted.
+        """
         self.room = room
         self.name = frames.encode_text(room)
         self.followers: set[Follower] = set()
@@ -98,6 +125,15 @@ class RoomTopic:
         self._joined: bytes | None = None
         self._touched: dict[UserId, tuple[bool, Cursor]] = {}
         """Who changed since the last flush: whether they were in at that time, and the place of a leave."""
+        self.counted = False
+        """Whether followers are told the count alone."""
+        self._most = count_only_above
+        self._statuses: Counter[Status] = Counter()
+        self._told: Counter[Status] | None = None
+        """The count that all followers have; None if they may not have the same."""
+        self._counted_at = -inf
+        self._order: list[UserId] | None = None
+        """The members by id; made when somebody reads a page."""
 
     def load(self, snapshot: RoomSnapshot, partition_of: Callable[[UserId], int]) -> bool:
         """Take a snapshot, and note what it changes for those who follow already.
@@ -129,6 +165,7 @@ class RoomTopic:
         if not self.loaded:
             self._touched.clear()
             self.loaded = True
+            self.counted = len(self.members) > self._most
         return sure
 
     def apply(self, transition: Transition, epoch: int, partition: int) -> bool:
@@ -144,13 +181,63 @@ class RoomTopic:
         return bool(self._touched)
 
     def snapshot(self, id: RequestId = None) -> bytes:
-        """The whole state as one frame; the list of members is encoded once per state."""
+        """The whole state as one frame, or the count; the list of members is encoded once per state."""
+        if self.counted:
+            self._differs()
+            return frames.count_frame(self.name, self._statuses, id=id)
         if self._joined is None:
             self._joined = b",".join(self._parts.values())
         return frames.members_frame(self.name, id, self._joined)
 
-    def changes(self) -> list[bytes]:
-        """Drain what changed since the last call, folded: of each user the net effect only."""
+    def page(self, id: RequestId = None, cursor: str = "", limit: int = PAGE) -> bytes:
+        """The answer to one follower: the whole state, or the count and some of the members.
+
+        Args:
+            id: of the request.
+            cursor: begin after this id.
+            limit: how many members at most; fewer where they are long.
+        """
+        if not self.counted:
+            return self.snapshot(id)
+        if self._order is None:
+            self._order = sorted(self.members)
+        self._differs()
+        order, start = self._order, bisect_right(self._order, UserId(cursor))
+        parts: list[bytes] = []
+        size = 0
+        for user in order[start : start + limit]:
+            size += len(self._parts[user])
+            if parts and size > frames.FRAME_BYTES:
+                break
+            parts.append(self._parts[user])
+        end = start + len(parts)
+        following = order[end - 1] if 0 < end < len(order) else None
+        return frames.count_frame(self.name, self._statuses, id=id, page=parts, cursor=following)
+
+    def wait(self, now: float) -> float:
+        """Seconds for which :meth:`changes` must not be told yet; 0 or less if it may.
+
+        Args:
+            now: on the clock of ``changes``, in seconds.
+        """
+        return self._counted_at + COUNT_EVERY - now if self.counted and not self._few else 0.0
+
+    def changes(self, now: float = 0.0) -> list[bytes]:
+        """Drain what changed since the last call, folded: of each user the net effect only, or of all the count.
+
+        Args:
+            now: a clock that does not go back, in seconds.
+        """
+        if self.counted and self._few:
+            self.counted, self._told = False, None
+            self._touched.clear()
+            return [self.snapshot()]
+        if self.counted or len(self.members) > self._most:
+            self._touched.clear()
+            if self.counted and self._told == self._statuses:
+                return []
+            self.counted, self._told, self._counted_at = True, self._statuses.copy(), now
+            return [frames.count_frame(self.name, self._statuses)]
         leaves, joins, updates = [], [], []
         for user, (was_in, place) in self._touched.items():
             part = self._parts.get(user)
@@ -170,14 +257,33 @@ class RoomTopic:
         """Send the whole state to one who missed something."""
         follower.send(self.snapshot())
 
+    @property
+    def _few(self) -> bool:
+        return len(self.members) <= self._most * NAMED_AGAIN
+
+    def _differs(self) -> None:
+        """One follower is told the count of now: if it is not that of the others, all are told at the next flush."""
+        if self._told != self._statuses:
+            self._told = None
+
     def _place(self, user: UserId, member: ShownMember, place: Cursor) -> None:
-        self._touched.setdefault(user, (user in self.members, place))
+        before = self.members.get(user)
+        self._touched.setdefault(user, (before is not None, place))
+        if before is not None:
+            self._statuses[before.status] -= 1
+        elif self._order is not None:
+            insort(self._order, user)
+        self._statuses[member.status] += 1
         self.members[user] = member
         self._parts[user] = encode(frames.member(user, member, str(place.epoch)))
         self._joined = None
 
     def _remove(self, user: UserId, place: Cursor) -> None:
-        if self.members.pop(user, None) is not None:
+        member = self.members.pop(user, None)
+        if member is not None:
+            self._statuses[member.status] -= 1
+            if self._order is not None:
+                del self._order[bisect_left(self._order, user)]
             was_in = self._touched[user][0] if user in self._touched else True
             self._touched[user] = (was_in, place)
             del self._parts[user]

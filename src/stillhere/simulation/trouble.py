@@ -173,7 +173,7 @@ class Trouble:
         for desk in world.house.desks:
             desk.wipe()
             world.inspector.restore(desk, None)
-            world.inspector.lost_at[desk.number] = world.clock.now
+            world.inspector.lost(desk.number)
 
     def _remember(self, fault: Fault) -> None:
         """What the replica has when the master dies."""
@@ -191,7 +191,7 @@ class Trouble:
                 if desk.ledger.state.run or not image[1]:
                     desk.restore(image[:2])
                     world.inspector.restore(desk, image[2])
-                    world.inspector.lost_at[desk.number] = world.clock.now
+                    world.inspector.lost(desk.number)
             # a clock that does not know of a jump notices it again
             world.jumps += [(world.clock.now, step) for at, step in world.jumps if at >= since]
         self._new_run(fault.down)

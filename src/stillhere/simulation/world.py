@@ -235,12 +235,13 @@ class World:
         if server.node is None:
             return
         self.inspector.kicked_at[user] = began = self.clock.now
+        known = self.record_of(user) is not None
         try:
             await dismiss(server.node, UserId(user), "kicked", Cause.KICKED, lambda: None)
         except StoreError:
             self.note(user, "is kicked on %s alone: the others could not be told", server.name)
         else:
-            self.inspector.kicks.append((self.clock.now, began, user))
+            self.inspector.kicks.append((self.clock.now, began, user, known))
 
     def partition_of(self, user: str) -> int:
         """Which desk has a user."""

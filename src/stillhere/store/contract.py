@@ -263,6 +263,14 @@ class Store(Protocol):
         """
         ...
 
+    def clock(self, partition: int) -> tuple[float, float]:
+        """The store clock of a partition as of its last answer, and for how long it ran before its data was lost.
+
+        No wall clock tells whether something was before a thing that a record says: those of nodes differ, and that
+        of the store jumps.
+        """
+        ...
+
     async def snapshot(self, users: Sequence[UserId]) -> Snapshot:
         """The states of users, unknown ones included."""
         ...

@@ -192,6 +192,10 @@ class LocalStore:
         seen = self._now() if clock.seen is None else clock.seen
         return seen + max(deadline, clock.hold_until) - clock.value
 
+    def clock(self, partition: int) -> tuple[float, float]:
+        """See :meth:`Store.clock`."""
+        return self.ledger.state.clock.value, 0.0
+
     def _take(self) -> Outcome:
         """What happened since the last call; noted in the log and the timelines, whole, before any of it is kept."""
         entries = self.ledger.take_entries()

@@ -53,13 +53,14 @@ class PortInUse(CannotListen):
         super().__init__(host, port, "the port is in use; stop the other process or choose another port")
 
 
-def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
+def listen(host: str, port: int, backlog: int = BACKLOG, *, shared: bool = False) -> socket.socket:
     """Open the listening socket.
 
     Args:
         host: name or address; of several addresses, the first.
         port: 0 for any free one.
         backlog: how many connections the kernel keeps for us.
+        shared: with other processes of this user, among which the kernel deals new connections out.
 
     Raises:
         PortInUse: somebody listens there.
@@ -74,6 +75,8 @@ def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
         raise CannotListen(host, port, error.strerror or str(error)) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         # With SO_REUSEADDR two processes can bind the same port, and only one of them can listen.
         listener.listen(backlog)
@@ -104,6 +107,8 @@ class Server(uvicorn.Server):
         self._on_stop = on_stop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
+        self.supervised = False
+        """Whether SIGTERM may come from a parent and from a service manager: the same word twice; SIGINT forces."""
         self._drain: asyncio.Task[None] | None = None
         # Known here, because the socket is closed when it is asked for in a log line of the end.
         self.host, self.port = listener.getsockname()[:2]
@@ -122,7 +127,8 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._begin)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if not self._stopping and sig in (signal.SIGTERM, signal.SIGINT):
+        again = self._stopping and not (self.supervised and sig == signal.SIGTERM)
+        if not again and sig in (signal.SIGTERM, signal.SIGINT):
             # Not kept in _captured_signals: uvicorn would raise it again at the end, and the exit status tell of it.
             self._stopping = True
             self.stop()

@@ -5,7 +5,7 @@ A transition is encoded when it happens; every watcher is sent the same bytes. T
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -81,6 +81,34 @@ def snapshot_frame(id: RequestId, users: Iterable[bytes], complete: bool) -> byt
 def members_frame(name: bytes, id: RequestId, members: bytes) -> bytes:
     """A ``room`` message with the whole state. ``name`` is the encoded room name, ``members`` the joined parts."""
     return b"".join((b'{"type":"room"', _id(id), b',"room":', name, b',"members":[', members, b"]}"))
+
+
+def count_frame(
+    name: bytes,
+    statuses: Mapping[Status, int],
+    *,
+    id: RequestId = None,
+    page: Sequence[bytes] | None = None,
+    cursor: str | None = None,
+) -> bytes:
+    """A ``room`` message of a room that is told by its count.
+
+    Args:
+        name: the encoded room name.
+        statuses: how many members have each; those that nobody has are left out.
+        id: of the request that it answers.
+        page: encoded :class:`Member` parts, if it is an answer.
+        cursor: where the next page begins, if there is one.
+    """
+    counts = {status.value: number for status, number in statuses.items() if number}
+    parts = [b'{"type":"room"', _id(id), b',"room":', name, b',"count":%d' % sum(counts.values())]
+    parts += (b',"statuses":', msgspec.json.encode(counts, order="sorted"))
+    if page is not None:
+        parts += (b',"page":[', b",".join(page), b"]")
+    if cursor is not None:
+        parts += (b',"cursor":', encode_text(cursor))
+    parts.append(b"}")
+    return b"".join(parts)
 
 
 def room_frames(name: bytes, leaves: Sequence[bytes], joins: Sequence[bytes], updates: Sequence[bytes]) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -59,6 +59,20 @@ class Leave(ClientMessage, tag="leave", frozen=True):
     id: RequestId = None
 
 
+PAGE, PAGE_MOST = 100, 1000
+"""How many members a page of a room has, if nothing is said, and at most."""
+
+
+class Page(ClientMessage, tag="page", frozen=True):
+    """Read some members of a large room that this connection is in, in the order of their ids; answered by ``room``."""
+
+    room: str
+    cursor: str = ""
+    """That of the page before; none for the first."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MOST)] = PAGE
+    id: RequestId = None
+
+
 class State(ClientMessage, tag="state", frozen=True):
     """This connection's own state; ``meta`` is merged shallowly, null deletes a key."""
 
@@ -85,7 +99,7 @@ class Probe(ClientMessage, tag="probe", frozen=True):
     n: int
 
 
-Request = Auth | Watch | Unwatch | Query | Join | Leave | State | Bye | Ping | Probe
+Request = Auth | Watch | Unwatch | Query | Join | Leave | Page | State | Bye | Ping | Probe
 
 META_DEPTH = 32
 """How deep ``meta`` may be nested, itself included: it is encoded again in places that stand on a deeper stack."""
@@ -212,7 +226,10 @@ class Presence(ServerMessage, tag="presence", frozen=True):
 
 
 class Room(ServerMessage, tag="room", frozen=True):
-    """A room's state (``members``) or a change of it: apply leaves, then joins, then updates."""
+    """A room's state (``members``) or a change of it: apply leaves, then joins, then updates.
+
+    Of a large room, ``count`` in place of all that.
+    """
 
     room: str
     id: RequestId = None
@@ -220,6 +237,14 @@ class Room(ServerMessage, tag="room", frozen=True):
     joins: list[Member] | None = None
     leaves: list[Member] | None = None
     updates: list[Member] | None = None
+    count: int | None = None
+    """How many are in it. No message has both this and ``members``: whichever came last holds."""
+    statuses: dict[str, int] | None = None
+    """And how many of them have each status."""
+    page: list[Member] | None = None
+    """Some of them, by id, in the answer to ``join`` and ``page``."""
+    cursor: str | None = None
+    """Ask on with this; absent at the end."""
 
 
 class Ok(ServerMessage, tag="ok", frozen=True):

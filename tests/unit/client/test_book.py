@@ -131,3 +131,30 @@ def test_whoever_is_not_wanted_any_more_is_forgotten() -> None:
     book.apply_room(Room("r", members=[Member("a", "online", "1", 1)]))
     book.retain((), ())
     assert book.user("bob").status is Status.UNKNOWN and book.room("r").members == ()
+
+
+def member(user: str, version: int) -> Member:
+    return Member(user, "online", "1", version, version, None, [])
+
+
+def test_a_room_that_is_told_by_its_count_names_nobody_and_is_not_stale() -> None:
+    book = live()
+    book.apply_room(Room("r", count=1500, statuses={"online": 1400, "away": 100}, page=[member("a", 1)]))
+    view = book.room("r")
+    assert (view.members, view.count, view.counted, view.stale) == ((), 1500, True, False)
+    assert view.statuses == {"online": 1400, "away": 100}
+    book.begin()
+    assert book.room("r").stale and book.room("r").count == 1500
+    book.apply_room(Room("r", count=0))
+    assert (book.room("r").count, book.room("r").counted, book.room("r").statuses) == (0, True, {})
+
+
+def test_a_room_that_is_told_by_names_again_shows_who_came_and_went_meanwhile() -> None:
+    book = live()
+    book.apply_room(Room("r", members=[member("a", 1), member("b", 2)]))
+    assert (book.room("r").count, book.room("r").counted) == (2, False)
+    assert book.apply_room(Room("r", count=9, statuses={"online": 9})) == []
+    changes = book.apply_room(Room("r", members=[member("b", 2), member("c", 7)]))
+    assert [(change.kind, change.user) for change in changes] == [("left", "a"), ("joined", "c")]
+    view = book.room("r")
+    assert ({one.user for one in view.members}, view.count, view.counted) == ({"b", "c"}, 2, False)

@@ -23,7 +23,8 @@ from stillhere.client.errors import (
 from stillhere.client.outputs import Open
 from stillhere.client.protocol import expiry_of, socket_url
 from stillhere.client.views import ConnectionStatus
-from stillhere.core.words import Status
+from stillhere.core.words import Cause, Status
+from stillhere.server.settings import Settings
 from stillhere.wire.codes import Advice
 from tests.unit.client.world import World, presence, welcome
 
@@ -207,7 +208,7 @@ def test_the_application_is_told_of_every_fourth_attempt_that_nobody_answers() -
 def test_a_program_that_stood_still_asks_once_more_before_it_gives_a_path_up() -> None:
     world = World()
     world.online()
-    world.advance(50)
+    world.advance(33)
     assert len(world.sent("ping")) == 1
     world.now = 400.0
     world.machine.handle_timer(world.now)
@@ -215,6 +216,15 @@ def test_a_program_that_stood_still_asks_once_more_before_it_gives_a_path_up() -
     assert len(world.sent("ping")) == 2 and world.noted("close") == []
     world.advance(403)
     assert world.noted("close") == [{"code": rules.REPLACED, "reason": "reconnect"}]
+
+
+def test_with_the_defaults_a_client_whose_path_died_without_a_word_is_back_before_its_window_is_over() -> None:
+    settings = Settings()
+    heartbeat, window = settings.heartbeat, settings.grace.policy.windows[Cause.HEARTBEAT_LOST]
+    given_up = 0.9 * heartbeat.interval + heartbeat.timeout  # the server's pings come up to a tenth early
+    noticed = rules.SILENCE * heartbeat.interval + rules.PONG
+    assert noticed + 2.0 < given_up + window, "two seconds are left for the way"
+    assert rules.SILENCE * heartbeat.interval > heartbeat.probe_interval, "where the server asks, the client need not"
 
 
 def test_no_message_makes_the_machine_raise() -> None:

@@ -22,6 +22,8 @@ READS = [
     ("GET", "/v1/rooms/lobby"),
     ("GET", "/v1/nodes"),
     ("GET", "/v1/stats"),
+    ("GET", "/v1/settings"),
+    ("GET", "/v1/policy/replay"),
     ("HEAD", "/v1/events"),
 ]
 WRITES = [("POST", "/v1/users/alice/disconnect"), ("POST", "/v1/nodes/n1/drain")]

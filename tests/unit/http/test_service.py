@@ -50,7 +50,26 @@ async def test_a_large_room_is_told_by_its_count() -> None:
             (await stand.connect(user)).say(type="join", id=1, room="lobby")
             await stand.settle()
         found = await stand.get("/v1/rooms/lobby")
-        assert (found["count"], "members" in found) == (2, False)
+        assert (found["count"], found["statuses"]) == (2, {"online": 2})
+        assert "members" not in found and "cursor" not in found
+
+
+@pytest.mark.parametrize("most", [1, 1000])
+async def test_the_members_of_a_room_of_any_size_come_page_by_page(most: int) -> None:
+    async with standing(rooms__count_only_above=most) as stand:
+        for user in ("dan", "alice", "carol", "bob"):
+            (await stand.connect(user)).say(type="join", id=1, room="lobby")
+        await stand.settle()
+        first = await stand.get("/v1/rooms/lobby?limit=3")
+        second = await stand.get(f"/v1/rooms/lobby?cursor={first['cursor']}")
+        assert [[one["user"] for one in page["members"]] for page in (first, second)] == [
+            ["alice", "bob", "carol"],
+            ["dan"],
+        ]
+        assert (first["cursor"], second["cursor"]) == ("carol", None)
+        assert first["count"] == second["count"] == first["statuses"]["online"] == 4
+        for wrong in ("limit=0", "limit=1001", "limit=x", "cursor=%00"):
+            await stand.get(f"/v1/rooms/lobby?{wrong}", status=400)
 
 
 async def test_rooms_come_page_by_page(stand: Stand) -> None:

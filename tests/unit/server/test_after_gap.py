@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from typing import cast
+
 import pytest
 
+from stillhere.core.leases import Answer
 from stillhere.core.record import ConnectionSummary, Contribution, Ending, Record
 from stillhere.core.words import Cause, ConnectionId, Incarnation, ReadyState, SessionId, TabId, UserId
 from stillhere.server import after_gap
+from stillhere.store.cluster.line import Engine, Told
+from stillhere.store.cluster.partition import Partition
 from stillhere.store.contract import StoreUnavailable
 from tests.unit.server.world import World, lived
 
@@ -63,6 +70,72 @@ async def test_a_kick_that_fell_into_the_gap_closes_what_was_open_then(world: Wo
     departures = world.store.ledger.records[UserId("ann")].departures
     assert departures[-1].at == pytest.approx(at), "told as of the kick: it speaks for nothing that was opened since"
     assert world.shown("ann") == "online"
+
+
+@lived()
+async def test_the_clocks_of_nodes_do_not_decide_what_was_open_at_a_kick(world: World) -> None:
+    shared(world)
+    ann = await world.connect("ann", tab="t")
+    await world.pass_time(1)
+    kicked(world, "ann")
+    await world.pass_time(5)
+    later = await world.connect("ann", tab="u")
+    assert ann.peer.connection is not None and later.peer.connection is not None
+    ann.peer.connection.opened_at += 1200.0
+    later.peer.connection.opened_at -= 1200.0
+    await gap(world)
+    assert (ann.code(), later.code()) == (4004, None)
+
+
+@lived()
+async def test_what_was_open_before_a_loss_was_there_at_a_kick_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared(world)
+    await world.pass_time(100)
+    ann = await world.connect("ann")
+    assert ann.peer.known_since is not None
+    ann.peer.known_since += 900.0
+    kicked(world, "ann")
+    await gap(world)
+    assert ann.code() is None
+    clock = world.store.clock
+    monkeypatch.setattr(world.store, "clock", lambda partition: (clock(partition)[0], 900.0))
+    await world.pass_time(1)
+    await gap(world)
+    assert ann.code() == 4004
+
+
+@lived()
+async def test_a_connection_that_the_store_does_not_know_of_yet_goes_by_the_time_at_which_it_was_opened(
+    world: World,
+) -> None:
+    shared(world)
+    ann = await world.connect("ann", tab="t")
+    await world.pass_time(1)
+    kicked(world, "ann")
+    await world.pass_time(5)
+    later = await world.connect("ann", tab="u")
+    ann.peer.known_since = later.peer.known_since = None
+    await gap(world)
+    assert (ann.code(), later.code()) == (4004, None)
+
+
+@pytest.mark.parametrize(("clock", "before"), [(0.5, 100.0), (98.0, 0.0)])
+def test_a_store_clock_that_begins_anew_is_noticed_and_a_failover_is_not_taken_for_it(
+    clock: float, before: float
+) -> None:
+    partition = Partition(cast(Engine, None), 0, random.Random(1), lambda user: True, 10.0)
+
+    async def answer(clock: float) -> Told:
+        return Told(answer=Answer.OK, epoch=1, seq=1, clock=clock)
+
+    async def hear() -> None:
+        for told in (100.0, clock):
+            await partition._run(answer(told))
+
+    asyncio.run(hear())
+    assert (partition.clock, partition.before) == (clock, before)
 
 
 @lived()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
 from stillhere.core.events import Notice, NoticeKind
-from stillhere.core.words import ConnectionId, UserId
-from stillhere.server.neighbours import heed
+from stillhere.core.words import Cause, ConnectionId, UserId
+from stillhere.server.neighbours import FIRST, dismiss, heed
 from tests.unit.server.world import World, lived
 
 
@@ -44,3 +49,34 @@ async def test_a_kick_closes_nothing_that_was_opened_after_it_though_the_clock_i
     heed(world.node, Notice(NoticeKind.DISMISSED, seq, at, "n2-0", UserId("ann"), ConnectionId(""), "kicked", "spam"))
     await world.settle()
     assert ann.closed is None
+
+
+@lived()
+async def test_the_store_has_a_kick_before_the_others_are_told_but_they_do_not_wait_for_it_long(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.store.share()
+    waiting: list[Callable[[], None]] = []
+    notices: list[str] = []
+    acknowledged: list[str] = []
+
+    async def notify(kind: NoticeKind, target: str, user: UserId, cause: str, reason: str) -> None:
+        notices.append(user)
+
+    def later(user: UserId, done: Callable[[], None]) -> None:
+        waiting.append(done)
+
+    monkeypatch.setattr(world.store, "notify", notify)
+    monkeypatch.setattr(world.node.keeper, "when_acknowledged", later)
+    kicks = [
+        asyncio.create_task(dismiss(world.node, UserId(user), "spam", Cause.KICKED, lambda: acknowledged.append("it")))
+        for user in ("ann", "bob")
+    ]
+    await world.settle()
+    assert notices == []
+    waiting[0]()
+    await world.settle()
+    assert notices == ["ann"] and acknowledged == ["it"]
+    await world.pass_time(FIRST + 0.1)
+    assert notices == ["ann", "bob"] and acknowledged == ["it"]
+    await asyncio.gather(*kicks)

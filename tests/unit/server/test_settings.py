@@ -172,6 +172,26 @@ def test_a_wrong_value_is_told_with_what_would_be_right(variable: str, value: st
     assert sentence in told[0]
 
 
+def test_several_workers_need_a_store_that_nodes_share() -> None:
+    for url in ("memory:", "sqlite:///x.db"):
+        (told,) = env_problems(STILLHERE_SERVER__WORKERS="2", STILLHERE_STORE__URL=url)
+        assert "server.workers is 2 (STILLHERE_SERVER__WORKERS)" in told
+        assert f'store.url is "{url}" (STILLHERE_STORE__URL); every worker is a node' in told
+        assert "name a Redis or Valkey in store.url" in told and "or set server.workers to 1" in told
+    for url in ("redis://h", "rediss://h", "redis+sentinel://h", "REDIS+CLUSTER://h"):
+        environ = {"STILLHERE_SERVER__WORKERS": "2", "STILLHERE_STORE__URL": url}
+        assert load_settings(None, environ, {}).server.workers == 2
+    (told,) = env_problems(STILLHERE_SERVER__WORKERS="2", STILLHERE_STORE__URL="mysql://h")
+    assert "server.workers" not in told
+
+
+def test_the_name_of_a_node_leaves_room_for_the_number_of_a_worker() -> None:
+    environ = {"STILLHERE_SERVER__WORKERS": "10", "STILLHERE_STORE__URL": "redis://h"}
+    assert load_settings(None, environ, {"server.node": "n" * 61}).server.node == "n" * 61
+    (told,) = env_problems(STILLHERE_SERVER__NODE="n" * 62, **environ)
+    assert "choose a shorter name" in told
+
+
 @pytest.mark.parametrize(
     ("toml", "says"),
     [

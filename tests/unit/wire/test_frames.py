@@ -174,3 +174,21 @@ def test_of_one_who_left_four_fields_are_told() -> None:
 @given(st.floats(0, 1e10))
 def test_times_are_whole_milliseconds(seconds: float) -> None:
     assert abs(frames.ms(seconds) - seconds * 1000) <= 0.5
+
+
+@given(
+    texts,
+    request_ids,
+    st.dictionaries(statuses, st.integers(0, 1 << 40)),
+    st.none() | lists_of_members,
+    st.none() | texts,
+)
+def test_a_joined_count_is_the_encoded_one(
+    room: str, id: RequestId, counts: dict[Status, int], page: list[Member] | None, cursor: str | None
+) -> None:
+    parts = None if page is None else _parts(page)
+    joined = frames.count_frame(frames.encode_text(room), counts, id=id, page=parts, cursor=cursor)
+    there = {status.value: number for status, number in counts.items() if number}
+    message = Room(room, id, count=sum(counts.values()), statuses=there, page=page, cursor=cursor)
+    assert msgspec.json.decode(joined) == msgspec.json.decode(encode(message))
+    assert msgspec.json.decode(joined, type=Room) == message

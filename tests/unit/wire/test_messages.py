@@ -20,6 +20,7 @@ from stillhere.wire.messages import (
     Bye,
     Join,
     Leave,
+    Page,
     Ping,
     Probe,
     Query,
@@ -39,6 +40,8 @@ UNDERSTOOD: dict[str, tuple[str, Request]] = {
     "join": ('{"type":"join","id":3,"room":"r1","meta":{"seat":4}}', Join("r1", {"seat": 4}, 3)),
     "join without meta": ('{"type":"join","room":"r1"}', Join("r1", {})),
     "leave": ('{"type":"leave","id":4,"room":"r1"}', Leave("r1", 4)),
+    "page": ('{"type":"page","id":8,"room":"r1","cursor":"bob","limit":1000}', Page("r1", "bob", 1000, 8)),
+    "page without anything": ('{"type":"page","room":"r1"}', Page("r1", "", 100)),
     "state": (
         '{"type":"state","availability":"busy","meta":{"a":null}}',
         State(Availability.BUSY, {"a": None}),
@@ -97,6 +100,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a user that is null": (b'{"type":"unwatch","users":[null]}', "$.users[0]"),
     "join without a room": (b'{"type":"join"}', "required field `room`"),
     "a room that is a list": (b'{"type":"leave","room":[]}', "$.room"),
+    "a page of nobody": (b'{"type":"page","room":"r","limit":0}', "$.limit"),
+    "a page of more than 1,000": (b'{"type":"page","room":"r","limit":1001}', "$.limit"),
     "meta that is a list": (b'{"type":"join","room":"r","meta":[]}', "$.meta"),
     "meta that is null in a join": (b'{"type":"join","room":"r","meta":null}', "$.meta"),
     "an availability that is not known": (b'{"type":"state","availability":"online"}', "Invalid enum value 'online'"),
@@ -185,6 +190,10 @@ EXAMPLES: list[tuple[msgspec.Struct, dict[str, Any]]] = [
     (
         messages.Room("r", leaves=[messages.Member("a", "offline", "7", 3)]),
         {"type": "room", "room": "r", "leaves": [{"user": "a", "status": "offline", "epoch": "7", "version": 3}]},
+    ),
+    (
+        messages.Room("r", count=2, statuses={"online": 2}, page=[], cursor="a"),
+        {"type": "room", "room": "r", "count": 2, "statuses": {"online": 2}, "page": [], "cursor": "a"},
     ),
     (messages.Ok(1), {"type": "ok", "id": 1}),
     (messages.Ok(), {"type": "ok"}),

@@ -2,6 +2,7 @@
 
 import type { Credential } from "./credential";
 import { histograms, samplesOf, type Sample } from "./exposition";
+import type { Settings } from "./settings";
 import type {
   Diagnostics,
   Explanation,
@@ -14,6 +15,7 @@ import type {
   Timeline,
   TimelineEntry,
 } from "./types";
+import type { PolicyReplay } from "./whatif";
 
 /** The server said no, or was not there (then `status` is 0). */
 export class CallError extends Error {
@@ -59,6 +61,15 @@ export class AdminApi {
 
   stats(): Promise<Stats> {
     return this.#get("/v1/stats");
+  }
+
+  settings(): Promise<Settings> {
+    return this.#get("/v1/settings");
+  }
+
+  /** What other windows would have led to; it may take some seconds. */
+  policyReplay(): Promise<PolicyReplay> {
+    return this.#get("/v1/policy/replay");
   }
 
   users(cursor: string): Promise<PresencePage> {

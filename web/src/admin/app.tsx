@@ -9,6 +9,7 @@ import { Nodes } from "./parts/nodes";
 import { Overview } from "./parts/overview";
 import { PolicyView } from "./parts/policy";
 import { Rooms } from "./parts/rooms";
+import { SettingsView } from "./parts/settings";
 import { UserView } from "./parts/user";
 import { Users } from "./parts/users";
 import { VIEWS, hashOfPath, hrefOf, routeOf, type View } from "./route";
@@ -34,6 +35,7 @@ const NAMES: Record<View, string> = {
   nodes: "Nodes",
   policy: "Policy",
   events: "Events",
+  settings: "Settings",
 };
 
 export function App() {
@@ -126,6 +128,7 @@ function Content({ session }: { session: Session }) {
       {view === "nodes" && <Nodes session={session} />}
       {view === "policy" && <PolicyView session={session} />}
       {view === "events" && <Events session={session} />}
+      {view === "settings" && <SettingsView session={session} />}
     </main>
   );
 }

@@ -5,6 +5,7 @@ import "uplot/dist/uPlot.min.css";
 import "./styles/frame.css";
 import "./styles/pages.css";
 import "./styles/picture.css";
+import "./styles/settings.css";
 
 const root = document.getElementById("admin");
 if (root !== null) render(<App />, root);

@@ -1,6 +1,6 @@
 /** Where one is: in the address after `#`, so that every view can be linked to. */
 
-export const VIEWS = ["overview", "users", "rooms", "nodes", "policy", "events"] as const;
+export const VIEWS = ["overview", "users", "rooms", "nodes", "policy", "events", "settings"] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface Route {

@@ -131,6 +131,8 @@ export interface Stats {
     byCause: Record<string, number>;
     returns: Record<string, number>;
     ghostMs: Record<string, number>;
+    /** The windows in force; absent from an older server. */
+    windowMs?: Record<string, number>;
   };
   service: {
     startedAt: number;

@@ -21,6 +21,9 @@ from stillhere.store.contract import Cursor, Fenced, StoreUnavailable
 
 T = TypeVar("T", bound=Told)
 
+BEGAN_ANEW = 10.0
+"""Seconds by which a store clock goes back that begins anew; a failover takes back less."""
+
 
 class Partition:
     """See the module. One request at a time; those that only read have a line of their own."""
@@ -53,6 +56,8 @@ class Partition:
         self.epoch = 0
         self.place = Cursor(0, 0)
         self.clock = 0.0
+        self.before = 0.0
+        """Seconds that the clock ran before the store lost its data, as far as this node knows: it begins anew then."""
         self.held_until = 0.0
         self.recovering = False
         self.due: float | None = None
@@ -171,6 +176,8 @@ class Partition:
         if told.answer is Answer.NO_EPOCH:
             raise StoreUnavailable("the store is empty, and the nodes have not told it yet what they carry")
         self.recovering = told.recovering
+        if told.epoch == self.epoch:
+            self.clock = max(self.clock, told.clock)
         return told
 
     async def close(self) -> None:
@@ -215,6 +222,8 @@ class Partition:
                 await line.close()
             raise
         self._lost = self._lost or told.answer is Answer.FENCED or told.epoch != self.epoch
+        if told.clock < self.clock - BEGAN_ANEW:
+            self.before += self.clock
         self.epoch = told.epoch
         self.place = Cursor(told.epoch, told.seq)
         self.clock, self.held_until, self.recovering = told.clock, told.held_until, told.recovering

@@ -247,6 +247,11 @@ class ClusterStore:
         part = self._part(0)
         return self._now() + max(deadline, part.held_until) - part.clock
 
+    def clock(self, partition: int) -> tuple[float, float]:
+        """See :meth:`Store.clock`."""
+        part = self._part(partition)
+        return part.clock, part.before
+
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def snapshot(self, users: Sequence[UserId]) -> Snapshot:

@@ -16,10 +16,14 @@ export function whyNot(session: Session): string | null {
     : "Your token does not have the scope admin: it may read, and change nothing.";
 }
 
-export function Badge({ status }: { status: Status }) {
+/**
+ * @param stale the last that was told, and the server cannot be heard now, or has not told again yet
+ */
+export function Badge({ status, stale = false }: { status: Status; stale?: boolean }) {
   return (
-    <span class={`badge is-${status}`}>
-      <StatusMark status={status} /> {status}
+    <span class={`badge is-${status}${stale ? " is-stale" : ""}`} title={stale ? "the last that was told" : undefined}>
+      <StatusMark status={status} /> <span>{status}</span>
+      {stale && <span class="badge-stale">stale</span>}
     </span>
   );
 }

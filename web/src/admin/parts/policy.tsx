@@ -6,6 +6,7 @@ import { sentenceOf, type Metrics } from "../api";
 import { counted, figure, length, spoken } from "../format";
 import { curvesOf, onCurve, type CauseCurve } from "../policy";
 import type { Session } from "../session";
+import { WhatIf } from "./policy-whatif";
 
 const EVERY = 5000;
 
@@ -37,8 +38,12 @@ export function PolicyView({ session }: { session: Session }) {
       </div>
       <p class="lead">
         A short window shows people offline who come back a moment later: a <strong>false offline</strong>. A long one
-        shows people who are gone for good: <strong>ghost time</strong>. The curves say what each window would have cost
-        on this node since it started, from the times after which its users came back.
+        shows people who are gone for good: <strong>ghost time</strong>.
+      </p>
+      <WhatIf session={session} />
+      <h2>Since this node started</h2>
+      <p class="lead">
+        Counted on this node: what each window would have cost, from the times after which its users came back.
       </p>
       <p class="problem" role="alert">
         {problem.value}
@@ -49,7 +54,7 @@ export function PolicyView({ session }: { session: Session }) {
           <Card
             key={curve.cause}
             curve={curve}
-            current={session.windows.value[curve.cause]}
+            current={stats?.falseOffline.windowMs?.[curve.cause] ?? session.windows.value[curve.cause]}
             falseOfflines={stats?.falseOffline.byCause[curve.cause] ?? 0}
             ghostMs={stats?.falseOffline.ghostMs[curve.cause] ?? 0}
           />
@@ -70,7 +75,7 @@ function Card({ curve, current, falseOfflines, ghostMs }: CardProps) {
   return (
     <li class="card policy" data-testid={`policy-${curve.cause}`}>
       <div class="card-head">
-        <h2>{spoken(curve.cause)}</h2>
+        <h3>{spoken(curve.cause)}</h3>
         <span class="chip">{current === undefined ? "window not seen yet" : `window ${length(current)}`}</span>
       </div>
       <p class="hint">

@@ -134,7 +134,7 @@ function Room({ session, room }: { session: Session; room: string }) {
                     <UserLink user={member.user} />
                   </th>
                   <td>
-                    <Badge status={member.status} />
+                    <Badge status={member.status} stale={session.feed.state.value !== "live"} />
                   </td>
                   <td>{member.version}</td>
                   <td>{instant(member.changedAt, session.now())}</td>

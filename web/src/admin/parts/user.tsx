@@ -9,7 +9,7 @@ import { sayEntry } from "../lanes";
 import { hrefOf } from "../route";
 import type { Session } from "../session";
 import { sayNow, UserStory } from "../timeline";
-import type { Diagnostics } from "../types";
+import type { Diagnostics, Status } from "../types";
 import { PictureView } from "./picture";
 import { Badge, Confirm, whyNot } from "./pieces";
 
@@ -25,6 +25,7 @@ export function UserView({ session, user }: { session: Session; user: string }) 
 
 function Loaded({ session, user, story }: { session: Session; user: string; story: UserStory }) {
   const seen = story.diagnostics.value;
+  const shown = shownOf(session, user, seen);
   const kicking = useSignal(false);
   const told = useSignal("");
   const reason = useRef<HTMLInputElement>(null);
@@ -47,13 +48,13 @@ function Loaded({ session, user, story }: { session: Session; user: string; stor
   return (
     <section class="view" aria-labelledby="user-title">
       <div class="view-head">
-        <Avatar user={user} status={seen?.status ?? "unknown"} large />
+        <Avatar user={user} status={shown?.status ?? "unknown"} large />
         <h1 id="user-title">
           <bdi data-testid="user-id">{user}</bdi>
         </h1>
-        {seen !== null && (
-          <span data-testid="user-status" data-status={seen.status}>
-            <Badge status={seen.status} />
+        {shown !== null && (
+          <span data-testid="user-status" data-status={shown.status} data-stale={shown.stale}>
+            <Badge status={shown.status} stale={shown.stale} />
           </span>
         )}
         <div class="view-actions">
@@ -107,6 +108,15 @@ function Loaded({ session, user, story }: { session: Session; user: string; stor
       </p>
     </section>
   );
+}
+
+/** How the user is shown: as in the list, by the stream; of one who is not listed, by the diagnostics. */
+function shownOf(session: Session, user: string, seen: Diagnostics | null): { status: Status; stale: boolean } | null {
+  const { book, edition } = session.directory;
+  void edition.value;
+  const listed = book.get(user);
+  if (listed !== undefined) return listed;
+  return seen === null ? null : { status: seen.status, stale: session.feed.state.value !== "live" };
 }
 
 function Why({ session, story, seen }: { session: Session; story: UserStory; seen: Diagnostics }) {

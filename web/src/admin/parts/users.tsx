@@ -6,7 +6,8 @@ import { tick } from "../clock";
 import { ago, counted, figure } from "../format";
 import { hrefOf } from "../route";
 import type { Session } from "../session";
-import type { Presence, Status } from "../types";
+import type { Listed } from "../directory";
+import type { Status } from "../types";
 import { Badge } from "./pieces";
 import { VirtualList } from "./virtual-list";
 
@@ -36,9 +37,9 @@ export function Users({ session }: { session: Session }) {
         <h1 id="users-title">Users</h1>
         <p class="count" role="status" data-testid="users-count">
           {directory.loading.value ? "loading, " : ""}
-          {found.length === directory.book.users.size
+          {found.length === directory.book.size
             ? counted(found.length, "user")
-            : `${figure(found.length)} of ${counted(directory.book.users.size, "user")}`}
+            : `${figure(found.length)} of ${counted(directory.book.size, "user")}`}
         </p>
       </div>
       <div class="filters">
@@ -82,7 +83,7 @@ export function Users({ session }: { session: Session }) {
           rows={found.length}
           rowHeight={ROW}
           keyOf={(row) => found[row] ?? String(row)}
-          render={(row) => <Row session={session} known={directory.book.users.get(found[row] ?? "")} />}
+          render={(row) => <Row session={session} known={directory.book.get(found[row] ?? "")} />}
           onWindow={look}
         />
       </div>
@@ -90,7 +91,7 @@ export function Users({ session }: { session: Session }) {
   );
 }
 
-function Row({ session, known }: { session: Session; known: Presence | undefined }) {
+function Row({ session, known }: { session: Session; known: Listed | undefined }) {
   if (known === undefined) return null;
   return (
     <a
@@ -98,8 +99,9 @@ function Row({ session, known }: { session: Session; known: Presence | undefined
       href={hrefOf("users", known.user)}
       data-testid={`user-${known.user}`}
       data-status={known.status}
+      data-stale={known.stale}
     >
-      <Badge status={known.status} />
+      <Badge status={known.status} stale={known.stale} />
       <bdi class="id">{known.user}</bdi>
       <span class="user-devices">
         {known.status === "offline" || known.devices === undefined ? "" : counted(known.devices, "device")}
@@ -109,10 +111,11 @@ function Row({ session, known }: { session: Session; known: Presence | undefined
   );
 }
 
-function Seen({ session, known }: { session: Session; known: Presence }) {
+function Seen({ session, known }: { session: Session; known: Listed }) {
   void tick.value;
   if (known.status !== "offline") {
-    return <span class="user-seen">changed {ago(known.changedAt, session.now())}</span>;
+    const changed = known.changedAt === undefined ? "" : `changed ${ago(known.changedAt, session.now())}`;
+    return <span class="user-seen">{changed}</span>;
   }
   const seen = known.lastSeenAt === undefined ? "" : `seen ${ago(known.lastSeenAt, session.now())}`;
   return <span class="user-seen">{seen}</span>;
