@@ -18,7 +18,7 @@ import redis.exceptions as failures
 from stillhere.core.clock import ClockLimits
 from stillhere.core.events import Change, Contributed, GraceStarted, NoticeKind, Transition
 from stillhere.core.leases import Answer, Limits
-from stillhere.core.record import ConnectionSummary, Contribution, Ending
+from stillhere.core.record import ConnectionSummary, Contribution, Ending, Hold
 from stillhere.core.words import (
     Availability,
     Cause,
@@ -302,6 +302,31 @@ async def test_the_users_of_a_lost_node_are_drained_in_slices_and_each_once(stan
     assert {e.ended_at for e in windows} == {stand.options.now - 5.0}
     assert (await stand.line.sweep(100)).dead == []
     assert {user.decode() for user in stand.client.hkeys(NODES)} == {N2}
+
+
+async def test_what_a_lost_node_tells_itself_counts_though_a_longer_window_was_taken_over(stand: Stand) -> None:
+    await stand.begin()
+    first, second = stand.connection(), stand.connection("c2")
+    await stand.put(N1, stand.told(ANN, first))
+    await stand.put(N1, stand.told(ANN, second, endings=(ends(first, 45.0, Cause.NODE_DRAIN),)))
+    stand.wait(1.0)
+    await stand.line.retire(N1, Cause.NODE_LOST)
+    await stand.line.reap(N1, {Cause.NODE_LOST: 30.0}, 200)
+
+    async def hold() -> Hold:
+        record = (await stand.line.record(ANN)).record
+        assert record is not None
+        return record.holds[first.tab]
+
+    before = await hold()
+    assert (before.connection.id, before.cause, before.untold) == ("c2", Cause.NODE_DRAIN, True)
+    late = ends(second, 45.0, Cause.NODE_DRAIN, 0.5)
+    await stand.put(N2, stand.told(ANN, endings=(late,)))
+    after = await hold()
+    assert (after.deadline, after.untold) == (before.deadline + 0.5, False)
+    stand.wait(1.0)
+    await stand.put(N2, stand.told(ANN, endings=(late,)))
+    assert await hold() == after, "told again it is no news"
 
 
 async def test_a_store_of_another_form_or_another_number_of_partitions_is_refused_in_a_sentence(stand: Stand) -> None:

@@ -100,11 +100,18 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
     """On the store clock."""
     latest: float = 0.0
     """When a later connection of the tab ended whose own window was shorter, on the store clock; 0 for none."""
+    untold: bool = False
+    """The window is that of an earlier end, and of the connection nobody told more than that its node was lost."""
 
     @property
     def ended(self) -> float:
         """When the last connection of the tab ended, on the store clock."""
         return max(self.latest, self.deadline - self.window)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the end of the connection is known only from the loss of its node, which may tell of it later."""
+        return self.untold or self.cause is Cause.NODE_LOST
 
 
 class Grace(msgspec.Struct, frozen=True, array_like=True):

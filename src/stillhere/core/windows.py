@@ -145,7 +145,7 @@ class Left:
 
 def _news(pending: Hold, cause: Cause) -> bool:
     """What a node that was taken for lost tells itself, later, of an end."""
-    return pending.cause is Cause.NODE_LOST and cause is not Cause.NODE_LOST
+    return pending.lost and cause is not Cause.NODE_LOST
 
 
 def _depart(record: Record, ending: Ending, since: float, clock: StoreClock) -> None:
@@ -185,7 +185,9 @@ def _hold(record: Record, hold: Hold) -> None:
             rooms = {**pending.connection.rooms, **(connection.rooms or {})}
             connection = msgspec.structs.replace(connection, rooms=rooms)
         longer = pending if pending.deadline > hold.deadline else hold
-        hold = msgspec.structs.replace(longer, connection=connection, latest=max(pending.ended, hold.ended))
+        untold = hold.lost and longer.cause is not Cause.NODE_LOST
+        latest = max(pending.ended, hold.ended)
+        hold = msgspec.structs.replace(longer, connection=connection, latest=latest, untold=untold)
     record.holds[tab] = hold
     if len(record.holds) > _HOLDS_MAX:
         del record.holds[min(record.holds, key=lambda t: record.holds[t].deadline)]
@@ -196,7 +198,7 @@ def _note_ended(record: Record, hold: Hold) -> None:
 
     Unless the node was taken for lost: what it tells itself of that end, later, is news.
     """
-    if hold.cause is not Cause.NODE_LOST:
+    if not hold.lost:
         record.ended = (*record.ended, hold.connection.id)[-_ENDED_MAX:]
 
 

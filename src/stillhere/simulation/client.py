@@ -103,6 +103,7 @@ class Wire:
         if self.closed_by_node or self.lost:
             return
         self.closed_by_node = True
+        self.tab.world.closed(self)  # it counted until now; that TCP has ended is heard of later
         if not self.vanished and not self.given_up:
             self.clock.after(self.latency, self.tab.ended, self, int(code))
             self.clock.after(2 * self.latency, self.loop.deliver, self._lose, None)

@@ -205,13 +205,14 @@ class Inspector(Judge):
             active = [c for c in told.connections if c.ready.active]
             present = bool(active) or noted.phases.get(told.user, Phase.OFFLINE) is not Phase.OFFLINE
             windows = memory.windows.setdefault(told.user, Windows())
+            stranger = told.user not in noted.phases and not told.connections
             for ending in told.endings:
                 memory.registered.pop(ending.connection, None)
                 memory.ended.add(ending.connection)
                 # a store that lost its data may have forgotten that watchers were shown a user who goes now
                 there = present or (clock.recovering and ending.window > ending.ago)
                 carried = ending.connection in noted.active
-                windows.end(ending, now, clock, present=there, carried=carried, murky=murky)
+                windows.end(ending, now, clock, present=there, carried=carried, murky=murky, stranger=stranger)
             for c in active:
                 memory.registered[c.id] = incarnation
 

@@ -46,8 +46,8 @@ class Judge:
         """Kicks: when every node had been told, when it began, whom, and whether the store had a record of him."""
         self._unknown: set[tuple[str, str]] = set()
         """Of whom a watcher was told last that nobody knows."""
-        self._shown: dict[tuple[str, str], float] = {}
-        """When a watcher was shown a user OFFLINE; absent while it is shown anything else."""
+        self._shown: dict[tuple[str, str], tuple[float, float]] = {}
+        """When a watcher was shown a user OFFLINE, and when that was news; absent while it is shown anything else."""
 
     def broken(self, rule: str, what: str, user: str = "") -> None:
         """A promise was broken."""
@@ -116,16 +116,17 @@ class Judge:
         unknown = (view.name, user) in self._unknown
         self._unknown.discard((view.name, user))
         if told.status != "offline":
-            gone_at = self._shown.pop((view.name, user), None)
-            if gone_at is not None and emitted is None:
+            gone = self._shown.pop((view.name, user), None)
+            if gone is not None and emitted is None:
                 self.made("9")
-                if wire.opened_at > gone_at:
+                shown_at, gone_at = gone
+                if wire.opened_at > shown_at:
                     self.excused("9", "the watcher came anew, to a node that may not know what it was shown")
                 elif world.last_alive(user) < gone_at - 0.1:
                     self.broken("9", f"{view.name} was shown {told.status} again, without a connection", user)
             return
         news = (view.name, user) not in self._shown
-        self._shown.setdefault((view.name, user), now)
+        self._shown.setdefault((view.name, user), (now, now if emitted is None else emitted))
         since = now if emitted is None else max(emitted, wire.welcomed_at)
         if news and now - since > LATE:
             if unknown:

@@ -40,6 +40,8 @@ class Departure(msgspec.Struct, frozen=True):
     tab: str
     everything: bool
     at: float
+    stranger: bool = False
+    """The store knew nothing of the user, and keeps no record of somebody who was never there."""
 
     def speaks_for(self, session: str, tab: str, cause: Cause) -> bool:
         """Whether it ends windows of this tab or session: nobody closed a tab whose node was lost."""
@@ -57,7 +59,17 @@ class Windows(msgspec.Struct):
     told: set[str] = set()
     """Connections whose own end was told."""
 
-    def end(self, ending: Ending, now: float, clock: StoreClock, *, present: bool, carried: bool, murky: float) -> None:
+    def end(
+        self,
+        ending: Ending,
+        now: float,
+        clock: StoreClock,
+        *,
+        present: bool,
+        carried: bool,
+        murky: float,
+        stranger: bool = False,
+    ) -> None:
         """A connection ended.
 
         Args:
@@ -67,11 +79,13 @@ class Windows(msgspec.Struct):
             present: the user is shown, or may have been before the store lost its data.
             carried: the store had the connection as active.
             murky: when the store's clock last was disturbed: the order of what lies on both sides is not known.
+            stranger: the store knew nothing of the user, and is told of no connection.
         """
         since = now - ending.ago
         final = ending.cause in FINAL_CAUSES
         if final and ending.cause is not Cause.SUPERSEDED:
-            self._depart(Departure(ending.session, ending.tab, ending.cause is not Cause.BYE, since), murky)
+            everything = ending.cause is not Cause.BYE
+            self._depart(Departure(ending.session, ending.tab, everything, since, stranger), murky)
         promise = Promise(
             ending.connection,
             ending.session,
@@ -93,7 +107,7 @@ class Windows(msgspec.Struct):
         if all(d.at < since - NEAR for d in over):
             self.promised.append(promise)
         elif (
-            all(d.at < since + NEAR or murky >= min(since, d.at) for d in over if d.at >= since - NEAR)
+            all(d.at < since + NEAR or d.stranger or murky >= min(since, d.at) for d in over if d.at >= since - NEAR)
             or len(self.departures) > REMEMBERED
         ):
             self.spare.append(promise)

@@ -47,6 +47,9 @@ class Touch:
         self._clear = [CLEAR] * NODES
         self._since = [0.0] * NODES
         self._lossy_at = [-CLEAR] * NODES
+        self._lossy = [False] * NODES
+        self._still = [0.0] * NODES
+        self._went_on = [-1e9] * NODES
         self._run = (1, -1.0)
         self._running = 0.0
         cluster, policy = world.settings.cluster, world.policy
@@ -79,11 +82,16 @@ class Touch:
                 self._sound[number] += LOOK if up else 0.0
                 if self._sound[number] >= BACK:
                     self._silent[number], self._why[number], self._alone[number] = 0.0, "", False
+                    self._still[number], self._lossy[number] = 0.0, False
                 continue
             self._sound[number] = 0.0
             self._why[number] = self.hindered(server)
+            self._lossy[number] = self._lossy[number] or world.clock.now - self._lossy_at[number] < self.beat
+            if server.paused:
+                self._went_on[number] = world.clock.now
             if up:  # while nobody reaches the store, nobody's time runs
                 self._silent[number] += LOOK
+                self._still[number] += LOOK if server.paused else 0.0
                 self._alone[number] = self._alone[number] or not any(sound)
         world.clock.after(LOOK, self.begin)
 
@@ -126,11 +134,14 @@ class Touch:
             forgotten: the store lost what it knew of the connection.
         """
         after = self.forgotten_after if forgotten else self.lost_after
-        if self.world.plan.loss and not forgotten:
+        number = server.number
+        if (self.world.plan.loss or self._lossy[number]) and not forgotten:
             after -= self.beat  # one more renewal that failed
         if self.silent(server) < after:
             return ""
-        why = self._why[server.number]
-        if why == "cut off" and not self._alone[server.number]:
-            return ""  # it has to move its clients to one that is not
+        why = self._why[number]
+        if why == "cut off" and not self._alone[number]:
+            # it has to move its clients to one that is not; if it stood still all that time, it has to notice first
+            noticing = self.world.clock.now - self._went_on[number] < BACK
+            return "stood still, and found itself cut off" if noticing and self._still[number] > after - BACK else ""
         return why

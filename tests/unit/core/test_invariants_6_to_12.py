@@ -163,6 +163,22 @@ def test_6_what_a_lost_node_tells_itself_of_an_end_counts_though_a_later_end_too
     assert (hold.cause, hold.deadline - hold.ended) == (Cause.NODE_DRAIN, 30.0 - 1.0), "c2 ended a second after c1"
 
 
+def test_6_what_a_lost_node_tells_itself_counts_though_its_connection_took_over_a_longer_window() -> None:
+    ledger = _ledger(_connection("c1", "t1"))
+    _tell(ledger, 100.0, 2, _end("c1", "t1", Cause.NODE_DRAIN, 45.0, 0.0), active=(_connection("c2", "t1"),))
+    ledger.retire(101.0, Incarnation("n1#1"))
+    ledger.reap(101.0, Incarnation("n1#1"), 30.0)
+    hold = ledger.records[ALICE].holds[TabId("t1")]
+    assert (hold.connection.id, hold.cause, hold.lost) == ("c2", Cause.NODE_DRAIN, True)
+    ledger.join(102.0, Incarnation("n1#2"), 1, 1000.0, "process")
+    late = _end("c2", "t1", Cause.NODE_DRAIN, 45.0, 1.5)
+    assert ledger.put(102.0, Incarnation("n1#2"), 1, [Contribution(ALICE, 1, (), (late,))]) is Answer.OK
+    told = ledger.records[ALICE].holds[TabId("t1")]
+    assert (told.deadline, told.lost) == (hold.deadline + 0.5, False), "c2 ended half a second after c1"
+    assert ledger.put(103.0, Incarnation("n1#2"), 1, [Contribution(ALICE, 2, (), (late,))]) is Answer.OK
+    assert ledger.records[ALICE].holds[TabId("t1")] == told, "told again it is no news"
+
+
 # -- 7. OFFLINE waits for an upgrade in flight ----------------------------------------------------------------------
 
 

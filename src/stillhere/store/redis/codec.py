@@ -216,8 +216,9 @@ def record_of(user: UserId, rec: list[Any]) -> Record:
 
 
 def _hold_of(h: list[Any]) -> Hold:
-    c, cause, since, window, deadline, latest = h
-    return Hold(connection_of(c), Cause(cause), float(since), float(window), float(deadline), float(latest))
+    c, cause, since, window, deadline, latest, *untold = h
+    at = float(since), float(window), float(deadline), float(latest)
+    return Hold(connection_of(c), Cause(cause), *at, untold == [True])
 
 
 def _ending_of(e: list[Any]) -> Ending:

@@ -39,9 +39,12 @@ end
 
 local function ended_of(hold) return math.max(hold[H_LATEST], hold[H_DEADLINE] - hold[H_WINDOW]) end
 
+-- Whether the end of the connection is known only from the loss of its node, which may tell of it later.
+local function lost(hold) return hold[H_UNTOLD] or hold[H_CAUSE] == 'node_lost' end
+
 -- A window that is none of its own any more: told again, its end opens no other. What a lost node tells later is news.
 local function note_ended(rec, hold)
-  if hold[H_CAUSE] == 'node_lost' then return end
+  if lost(hold) then return end
   local list = rec[ENDED]
   list[#list + 1] = hold[H_CONNECTION][ID]
   if #list > ENDED_MAX then table.remove(list, 1) end
@@ -64,6 +67,7 @@ local function put_hold(rec, hold)
     end
     local longer = with(pending[H_DEADLINE] > hold[H_DEADLINE] and pending or hold, H_CONNECTION, c)
     longer[H_LATEST] = math.max(ended_of(pending), ended_of(hold))
+    longer[H_UNTOLD] = lost(hold) and longer[H_CAUSE] ~= 'node_lost' or nil
     rec[HOLDS][at] = longer
     return
   end
@@ -113,7 +117,7 @@ local function end_connection(S, rec, e, was, since, present, carried)
       if id == e[1] then return cause end
     end
   end
-  local news = pending and pending[H_CAUSE] == 'node_lost' and cause ~= 'node_lost'
+  local news = pending and lost(pending) and cause ~= 'node_lost'
   if pending and pending[H_CONNECTION][ID] == e[1] and not (carried or FINAL[cause] or news) then
     put_hold(rec, was and with(pending, H_CONNECTION, was) or pending) -- told again: stamped when it was told first
     return cause
