@@ -277,9 +277,8 @@ class Peer:
             return
         self.stage = Stage.LIVE
         node = self.node
-        partition = node.store.partition_of(connection.user)
-        self.known_from = node.keeper.acknowledged_at.get(partition)
-        self.known_since = sum(node.store.clock(partition))
+        place = node.store.partition_of(connection.user)
+        self.known_from, self.known_since = node.keeper.acknowledged_at.get(place), sum(node.store.clock(place))
         self.say(
             WelcomeMessage(
                 connection.id,
