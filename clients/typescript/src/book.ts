@@ -177,7 +177,7 @@ export function openBook(): Book {
     },
 
     applyRoom: (message: RoomMessage): RoomChange[] => {
-      const { room: name, members, leaves = [], joins = [], updates = [] } = message;
+      const { room: name, count, members, leaves = [], joins = [], updates = [] } = message;
       const room = rooms.get(name) ?? {
         members: new Map<string, Member>(),
         left: new Map<string, Stamp>(),
@@ -188,10 +188,11 @@ export function openBook(): Book {
       const tell = (kind: RoomChange["kind"], member: Member): void => {
         changes.push({ kind, member: memberView(member) });
       };
+      // a large room is told by its count alone: what is held of it grows old
+      if (count ?? members) room.told = !!members;
       if (members) {
-        room.told = true;
         const named = new Set(members.map(({ user }) => user));
-        for (const member of [...room.members.values()]) {
+        for (const member of room.members.values()) {
           if (!named.has(member.user) && room.members.delete(member.user)) tell("left", member);
         }
       }

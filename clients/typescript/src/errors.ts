@@ -28,17 +28,17 @@ export type ProblemCode =
   | "internal";
 
 const LOG_IN = "Log in, then connect().";
-const SEE = "See `cause`.";
+const SEE = "See cause.";
 const ADVICE: Partial<Record<ProblemCode, string>> = {
   bad_url: "Give wss://example.com/ws, or /ws.",
-  bad_id: "An id has 1 to 256 bytes.",
+  bad_id: "An id has 1-256 bytes.",
   cannot_open: SEE,
-  no_websocket: "Pass environment.WebSocket.",
+  no_websocket: "Pass a WebSocket.",
   no_token: LOG_IN,
   protocol: "Update server or client.",
   unauthorized: LOG_IN,
   kicked: "Ask before connect().",
-  superseded: "A newer page is this tab now.",
+  superseded: "A newer page is this tab.",
   token_failed: SEE,
   unreachable: "Check network, url, token, origin.",
 };

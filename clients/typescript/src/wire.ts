@@ -67,6 +67,8 @@ export interface RoomMessage {
   joins?: Member[];
   leaves?: Member[];
   updates?: Member[];
+  /** Of a room that is too large to name its members. */
+  count?: number;
 }
 
 /** A request was refused; the connection stays. Without `id` the server had not read which request it was. */

@@ -48,6 +48,17 @@ describe("what is shown", () => {
     expect(before.users[0]).toMatchObject({ status: "online" });
   });
 
+  test("a room that grew too large to be told by names is stale until it is told by names again", async () => {
+    const world = new World();
+    world.client.join("r1");
+    const socket = await world.online();
+    socket.receive({ type: "room", room: "r1", id: 1, members: [member("bob", 5)] });
+    socket.receive({ type: "room", room: "r1", count: 1001, statuses: { online: 1001 } });
+    expect(world.client.room("r1")).toMatchObject({ members: [{ user: "bob" }], stale: true });
+    socket.receive({ type: "room", room: "r1", members: [member("carol", 9)] });
+    expect(world.client.room("r1")).toMatchObject({ members: [{ user: "carol" }], stale: false });
+  });
+
   test("a room tells who is there, and is stale while not connected", async () => {
     const world = new World();
     world.client.join("r1");
@@ -348,13 +359,13 @@ describe("bad input and bad luck", () => {
     world.client.connect();
     await world.settle();
     expect(problems).toEqual([expect.objectContaining({ code: "token_failed", cause: world.token })]);
-    expect(problems[0]).toMatchObject({ message: "The token could not be fetched.", advice: "See `cause`." });
+    expect(problems[0]).toMatchObject({ message: "The token could not be fetched.", advice: "See cause." });
   });
 
   test("a runtime without WebSocket is an error with advice", () => {
     const client = createPresence({ url: "ws://x/ws", getToken: () => "t", environment: { WebSocket: undefined } });
     client.connect();
-    expect(client.connection.error).toMatchObject({ code: "no_websocket", advice: "Pass environment.WebSocket." });
+    expect(client.connection.error).toMatchObject({ code: "no_websocket", advice: "Pass a WebSocket." });
   });
 
   test("a listener that throws harms no other, and is reported", async () => {
