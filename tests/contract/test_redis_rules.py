@@ -9,106 +9,45 @@ import re
 import time
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import pytest
 import redis.exceptions as failures
 
-from stillhere.core.clock import ClockLimits
-from stillhere.core.events import Change, Contributed, GraceStarted, NoticeKind, Transition
-from stillhere.core.leases import Answer, Limits
-from stillhere.core.record import ConnectionSummary, Contribution, Ending, Hold
+from stillhere.core.events import Change, GraceStarted, NoticeKind, Transition
+from stillhere.core.leases import Answer
+from stillhere.core.record import Hold
 from stillhere.core.words import (
     Availability,
     Cause,
     ConnectionId,
     Incarnation,
-    ReadyState,
     RoomName,
-    SessionId,
     Status,
-    TabId,
     UserId,
 )
 from stillhere.store.contract import StoreRefused
 from stillhere.store.redis import codec
 from stillhere.store.redis.library import LIBRARY
-from stillhere.store.redis.line import LineOptions, RedisLine, keys_of
-from tests.contract.redis_servers import PlainCaller
-
-N1, N2 = Incarnation("n1.1"), Incarnation("n2.1")
-ANN = UserId("ann")
-LEASE = 1000.0
-LIMITS = Limits(
-    remember=60.0, watchers_outlive=True, clock=ClockLimits(gap_limit=3.0, gap_hold=6.0, recovery_hold=20.0)
+from stillhere.store.redis.line import keys_of
+from tests.contract.redis_stand import (
+    ANN,
+    AWAY,
+    DUE,
+    LEASE,
+    LIMITS,
+    LOG,
+    META,
+    N1,
+    N2,
+    NAMES,
+    NODES,
+    ROOMS,
+    TIMELINES,
+    USERS,
+    Stand,
+    ends,
 )
-META, LEASES, NODES, _, _, USERS, DUE, AWAY, ROOMS, NAMES, LOG, TIMELINES, _ = keys_of(0)
-
-
-class Stand:
-    """A partition, with a clock that the test moves."""
-
-    def __init__(self, port: int) -> None:
-        self.caller = PlainCaller(port, LIBRARY.text)
-        self.client: Any = self.caller.client
-        self.client.flushall()
-        self.options = LineOptions(limits=LIMITS, timeline_entries=8, now=1_790_000_000.0)
-        self.line = RedisLine(self.caller, 0, self.options)
-        self.revision = 0
-
-    def set(self, **options: Any) -> None:
-        self.options = msgspec.structs.replace(self.options, **options)
-        self.line.configure(self.options)
-
-    def wait(self, seconds: float) -> None:
-        """Time passes; the clock is asked often, so that no step is abnormal."""
-        self.set(now=self.options.now + seconds)
-
-    async def pass_by(self, seconds: float) -> list[Any]:
-        """Time passes, with a sweep each second. Returns the events of the sweeps."""
-        events: list[Any] = []
-        for _ in range(int(seconds)):
-            self.wait(1.0)
-            events += (await self.line.sweep(100)).events
-        return events
-
-    async def begin(self) -> None:
-        """A store whose first recovery is over, with two nodes."""
-        await self.line.hello(0, N1, 1, 1, [])
-        for incarnation in (N1, N2):
-            await self.line.join(incarnation, 1, LEASE, "", b"")
-        await self.pass_by(LIMITS.clock.recovery_hold)
-
-    async def put(self, incarnation: Incarnation, *told: Contribution, channel: int = 1) -> Any:
-        return await self.line.put(incarnation, channel, told)
-
-    def told(self, user: UserId, *connections: ConnectionSummary, endings: tuple[Ending, ...] = ()) -> Contribution:
-        self.revision += 1
-        return Contribution(user, self.revision, connections, endings)
-
-    def connection(self, name: str = "c1", tab: str = "t1", **fields: Any) -> ConnectionSummary:
-        plain = ConnectionSummary(
-            ConnectionId(name), SessionId("s1"), TabId(tab), ReadyState.OPEN, self.options.now, None, None, None, None
-        )
-        return msgspec.structs.replace(plain, **fields)
-
-    async def shown(self, user: UserId = ANN) -> Status:
-        return (await self.line.snapshot([user])).users[user].status
-
-    def dump(self) -> dict[bytes, Any]:
-        """All there is; of a hash without its order, which changes while it grows."""
-        client = self.client
-        hashes = {key for key in client.scan_iter() if client.type(key) == b"hash"}
-        return {key: client.hgetall(key) if key in hashes else client.dump(key) for key in client.scan_iter()}
-
-    def meta(self, name: str) -> str:
-        value = self.client.hget(META, name)
-        return value.decode() if value else ""
-
-
-def ends(c: ConnectionSummary, window: float, cause: Cause = Cause.ABNORMAL, ago: float = 0.0) -> Ending:
-    return Ending(c.id, c.session, c.tab, cause, window, ago, 0, c)
 
 
 @pytest.fixture
@@ -479,52 +418,3 @@ async def test_a_server_that_is_full_is_read_and_its_windows_and_leases_wait(sta
     stand.wait(LEASE)
     told = await stand.line.sweep(100)
     assert (told.answer, told.dead) == (Answer.HOLD, [])
-
-
-# -- what another program wrote -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "junk", [b"", b"\xc1", codec.pack(["of", "another", "shape"]), codec.pack([0] * 13), codec.pack({"a": 1})]
-)
-async def test_a_record_of_another_program_counts_as_absent_and_is_counted(stand: Stand, junk: bytes) -> None:
-    await stand.begin()
-    bob = UserId("bob")
-    await stand.put(N1, stand.told(bob, stand.connection("c2")))
-    for user in (ANN, "cleo"):
-        stand.client.hset(USERS, user, junk)
-    stand.client.zadd(DUE, {"ann": 1.0, "cleo": 1.0, "bob": 1.0})
-    stand.client.zadd(AWAY, {"ann": 1.0, "bob": 1.0})
-    assert await stand.shown() is Status.OFFLINE
-    assert (await stand.line.record(ANN)).record is None
-    assert [user for user, _ in (await stand.line.page("", 10, "", None)).users] == [bob]
-    got = await stand.put(N1, stand.told(ANN, stand.connection()))
-    assert [e.change for e in got.events if isinstance(e, Transition)] == [Change.ONLINE]
-    assert stand.meta("strange") == "1"
-    await stand.pass_by(2)
-    assert stand.meta("strange") == "2"
-    assert {user.decode() for user in stand.client.hkeys(USERS)} == {ANN, bob}
-    assert await stand.shown() is await stand.shown(bob) is Status.ONLINE
-    assert not stand.client.exists(DUE, AWAY)
-
-
-async def test_a_node_of_another_program_is_told_to_come_anew_and_stops_nobody(stand: Stand) -> None:
-    await stand.begin()
-    stand.client.hset(NODES, N1, b"\xc1")
-    assert (await stand.line.beat(N1, 1, LEASE, b"")).answer is Answer.FENCED
-    told = await stand.line.beat(N2, 1, LEASE, b"")
-    assert (told.answer, [lease.incarnation for lease in told.leases]) == (Answer.OK, [N1, N2])
-    stand.caller.run = "run 1"
-    assert (await stand.line.hello(0, N1, 1, 1, [])).answer is Answer.OK
-    assert (await stand.line.join(N1, 1, LEASE, "", b"")).answer is Answer.OK
-
-
-async def test_an_event_of_another_program_is_left_out_of_a_timeline(stand: Stand) -> None:
-    await stand.begin()
-    c = stand.connection()
-    opened = await stand.put(N1, stand.told(ANN, c))
-    got = await stand.put(N1, stand.told(ANN, endings=(ends(c, 5.0),)))
-    for junk in (b"\xc1", b"", codec.pack([]), codec.pack(["t", "ann"]), codec.pack(7)):
-        stand.client.hset(TIMELINES, "ann\0" + "0", junk)
-        kept = (await stand.line.timeline(ANN, 0.0, 1e12, 10)).entries
-        assert [e for e in kept if not isinstance(e, Contributed)] == [*opened.events, *got.events]
