@@ -83,7 +83,8 @@ async def test_a_room_is_told_by_its_count_while_it_is_large_and_by_names_before
         for kind, user in changes:
             here.add(user) if kind == "joined" else here.discard(user)
         assert here == {"ann", *fans[:4]}
-        assert not {user for _, user in changes} & set(fans[MOST:])
+        # a few of them are named on the way down: from 80 % of the number on
+        assert len({user for _, user in changes} & set(fans[MOST - 1 :])) <= MOST * 4 // 5
 
 
 def test_a_member_reads_the_names_page_by_page_on_its_socket(server: ServerProcess) -> None:
