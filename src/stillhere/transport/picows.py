@@ -211,7 +211,11 @@ class PicowsSocket(WSListener):
     def lost(self, exc: Exception | None) -> None:
         """TCP has ended."""
         self._phase = _ENDED
-        self._endpoint.on_lost(exc)
+        endpoint = self._endpoint
+        # We and the protocol hold each other. Unbroken, that kept some twenty objects of every connection until Python
+        # looked for cycles among all of them, which is rare, and stands everybody still for seconds where many are.
+        del self._endpoint, self._protocol
+        endpoint.on_lost(exc)
 
     # Inside
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import socket
+import weakref
 from importlib.metadata import version
 from typing import Any
 
@@ -50,6 +52,31 @@ def test_a_connection_has_no_task_and_keeps_no_token(loop: Any) -> None:
         assert not any("canary" in f"{name}{value}" for name, value in ws.request.headers.items())
         assert b"canary" not in ws.request.path
         assert server.call(_tasks) == 1 + 1  # uvicorn's main loop, and its lifespan
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("farewell", [None, 1000])
+def test_a_connection_that_has_ended_leaves_nothing_to_search_for(loop: Any, farewell: int | None) -> None:
+    gate = OpenGate()
+    gc.collect()
+    gc.disable()
+    try:
+        with running(gate, "picows", loop) as server:
+            with RawClient(server.port) as client:
+                client.open()
+                endpoint = gate.endpoint()
+                endpoint.expect(("open",))
+                gone = weakref.ref(endpoint)
+                if farewell is not None:
+                    client.close_frame(farewell)
+                    assert client.received_close() == farewell
+            while endpoint.next()[0] != "lost":
+                pass
+            del endpoint
+            server.call(int)  # whoever told of the loss has returned
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def _tasks() -> int:
