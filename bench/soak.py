@@ -199,7 +199,7 @@ def _progress(sample: Sample, plan: SoakPlan, churn: Churn) -> str:
     return (
         f"[{sample.at:5.0f} of {plan.seconds:.0f} s] {sample.kib / 1024:.1f} MiB, {sample.files} descriptors, "
         f"{sample.connections} connections, {sample.windows} windows, {sample.rooms} rooms, "
-        f"{sample.false_offlines} false offlines, {churn.done.total()} doings"
+        f"{sample.false_offlines} false offlines, {churn.done.total()} doings, loop late by {sample.lag_ms} ms"
     )
 
 
