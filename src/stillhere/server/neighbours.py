@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -61,6 +62,7 @@ def about(node: Node) -> bytes:
     )
 
 
+@lru_cache(maxsize=1024)  # the other nodes' words are looked at more often than they tell something new
 def decode_about(told: bytes) -> About | None:
     """As another node told it; None for what this version does not understand."""
     try:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
-from collections import Counter
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FrameType
 from typing import TypeVar
 
 from stillhere.simulation.mutants import COVERED, MUTANTS, mutated
-from stillhere.simulation.report import Report
-from stillhere.simulation.world import faults_of, simulate
+from stillhere.simulation.report import Report, Total, Violation
+from stillhere.simulation.schedule import Plan
+from stillhere.simulation.world import simulate
 
 _BAR = 30
 _SHOWN = 10
@@ -76,7 +79,12 @@ def first_to_notice(mutant: str, seeds: Iterable[int]) -> Report | None:
 
 
 def _run(job: tuple[int, str | None]) -> Report:
-    return run(*job)
+    try:
+        return run(*job)
+    except Exception as error:  # the other seeds go on
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"the simulation itself failed at {os.path.basename(at.filename)}:{at.lineno}: {error!r}"
+        return Report(Plan.of(job[0]), violations=[Violation(0.0, "failure", what)])
 
 
 def _notice(job: tuple[str, Sequence[int]]) -> tuple[str, Report | None]:
@@ -85,13 +93,20 @@ def _notice(job: tuple[str, Sequence[int]]) -> tuple[str, Report | None]:
 
 def _many(seeds: list[int], jobs: int, mutant: str | None) -> int:
     begin = time.monotonic()
-    reports: list[Report] = []
-    work = [(seed, mutant) for seed in seeds]
-    for report in _side_by_side(_run, work, jobs, 4):
-        reports.append(report)
-        _progress(len(reports), len(seeds), f"schedules, {sum(not r.ok for r in reports)} with violations")
-    bad = [report for report in reports if not report.ok]
-    _summary(reports, time.monotonic() - begin)
+    total, interrupted = Total(), False
+    former = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        for report in _side_by_side(_run, [(seed, mutant) for seed in seeds], jobs, 4):
+            total.add(report)
+            _progress(total.schedules, len(seeds), f"schedules, {len(total.bad)} with violations")
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    bad = total.bad
+    if interrupted:
+        print(f"interrupted after {total.schedules} of {len(seeds)} schedules")  # noqa: T201
+    print(total.told(time.monotonic() - begin))  # noqa: T201 - this is what the command is for
     for report in bad[:_SHOWN]:
         seed = report.plan.seed
         print(f"\nseed {seed}:")  # noqa: T201 - this is what the command is for
@@ -100,6 +115,8 @@ def _many(seeds: list[int], jobs: int, mutant: str | None) -> int:
         print(f"  again: make simulate SEEDS={seed}")  # noqa: T201
     if len(bad) > _SHOWN:
         print(f"\nand {', '.join(str(report.plan.seed) for report in bad[_SHOWN:])}")  # noqa: T201
+    if interrupted:
+        return 130
     if len(seeds) == 1 and bad:
         print()  # noqa: T201
         return _tell(seeds[0], mutant, None)
@@ -128,8 +145,17 @@ def _side_by_side(do: Callable[[Job], Found], work: Sequence[Job], jobs: int, at
     if jobs == 1:
         yield from map(do, work)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, _leave_interrupts) as pool:
         yield from pool.imap(do, work, chunksize=at_a_time)
+
+
+def _leave_interrupts() -> None:
+    """In a worker: what is typed at the terminal is for the process that tells the report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(seed: int, mutant: str | None, user: str | None) -> int:
@@ -147,25 +173,3 @@ def _progress(done: int, of: int, what: str) -> None:
     end = "\r" if sys.stderr.isatty() and done < of else "\n"
     bar = "#" * filled + "." * (_BAR - filled)
     print(f"[{bar}] {done}/{of} {what}", end=end, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _summary(reports: list[Report], seconds: float) -> None:
-    hours = sum(report.seconds for report in reports) / 3600
-    rules = Counter(violation.rule for report in reports for violation in report.violations)
-    checks: Counter[str] = Counter()
-    excuses: Counter[str] = Counter()
-    for report in reports:
-        checks.update(report.checks)
-        excuses.update(report.excuses)
-    done = [
-        f"{sum(getattr(report, name) for report in reports):,} {name}" for name in ("requests", "transitions", "frames")
-    ]
-    lines = [
-        f"{len(reports)} schedules, {hours:.1f} virtual hours in {seconds:.0f} s: {', '.join(done)}",
-        "faults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(faults_of(reports).items())),
-        "checks: " + (", ".join(f"{count:,} of {rule}" for rule, count in sorted(checks.items())) or "none"),
-    ]
-    if excuses:
-        lines += ["excused:", *(f"  {count:>6} {why}" for why, count in sorted(excuses.items()))]
-    lines.append("violations: " + (", ".join(f"{count} of {rule}" for rule, count in sorted(rules.items())) or "none"))
-    print("\n".join(lines))  # noqa: T201

@@ -9,10 +9,10 @@ inputs give the same order of events.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from heapq import heappop, heappush
 from math import inf
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -27,7 +27,7 @@ class Clock:
     def __init__(self) -> None:
         """Start at 0."""
         self.now = 0.0
-        self.loops: list[NodeLoop] = []
+        self.loops: tuple[NodeLoop, ...] = ()
         self._events: list[tuple[float, int, Work, tuple[Any, ...]]] = []
         self._count = 0
         self.steps = 0
@@ -38,46 +38,79 @@ class Clock:
     def after(self, seconds: float, work: Work, *args: Any) -> None:
         """Call this outside of all loops, in so many seconds; in the order of the calls where two fall together."""
         self._count += 1
-        heapq.heappush(self._events, (self.now + seconds, self._count, work, args))
+        heappush(self._events, (self.now + seconds, self._count, work, args))
 
     def run(self, until: float) -> None:
         """Let time pass up to an instant."""
         former = asyncio._get_running_loop()
         try:
-            while not self.halted and self._step(until):
-                pass
+            self._run(until)
         finally:
             asyncio._set_running_loop(former)
 
-    def _step(self, until: float) -> bool:
-        """Do what is due now, or move on to the next instant; False when there is none before the end."""
-        events, now = self._events, self.now
-        if events and events[0][0] <= now:
-            asyncio._set_running_loop(None)
-            while events and events[0][0] <= now:
-                _, _, work, args = heapq.heappop(events)
-                self.steps += 1
-                work(*args)
-        upcoming, busy = inf, False
-        for loop in tuple(self.loops):
-            if loop.stopped:
+    def _run(self, until: float) -> None:
+        """Do what is due now, or move on to the next instant; until there is none before the end."""
+        # one long function: a schedule goes around here tens of thousands of times
+        events, running, step_into = self._events, asyncio._get_running_loop(), asyncio._set_running_loop
+        while not self.halted:
+            now = self.now
+            if events and events[0][0] <= now:
+                if running is not None:
+                    step_into(None)
+                    running = None
+                while events and events[0][0] <= now:
+                    _, _, work, args = heappop(events)
+                    self.steps += 1
+                    work(*args)
+            upcoming, busy = inf, False
+            for loop in self.loops:
+                if loop.stopped:
+                    continue
+                timers = loop._timers
+                while timers and timers[0][2]._cancelled:
+                    heappop(timers)
+                if loop._ready or loop._inbox or (timers and timers[0][0] <= now):
+                    if running is not loop:
+                        step_into(loop)  # asks the operating system for the process's id: not for nothing
+                        running = loop
+                    self.steps += 1
+                    loop.turn()
+                    busy = True
+                elif timers and timers[0][0] < upcoming:
+                    upcoming = timers[0][0]
+            if busy:
                 continue
-            timers = loop._timers
-            while timers and timers[0][2]._cancelled:
-                heapq.heappop(timers)
-            if loop._ready or loop._inbox or (timers and timers[0][0] <= now):
-                asyncio._set_running_loop(loop)
-                self.steps += 1
-                loop.turn()
-                busy = True
-            elif timers and timers[0][0] < upcoming:
-                upcoming = timers[0][0]
-        if busy:
-            return True
-        if events and events[0][0] < upcoming:
-            upcoming = events[0][0]
-        self.now = max(now, min(upcoming, until))
-        return upcoming <= until
+            if events and events[0][0] < upcoming:
+                upcoming = events[0][0]
+            if upcoming > until:
+                self.now = max(now, until)
+                return
+            if upcoming > now:
+                self.now = upcoming
+
+
+class _Handle(asyncio.TimerHandle):
+    """A handle of asyncio's without what it keeps for debugging: most of what a simulation does is to make them."""
+
+    __slots__ = ()
+    _repr = None
+    _source_traceback = None
+    _scheduled = False
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: NodeLoop, context: Context
+    ) -> None:
+        self._when = when
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """A cancelled timer is dropped when its time comes."""
+        self._cancelled = True
+        self._callback = self._args = None  # type: ignore[assignment]  # as asyncio's do: they hold nothing any more
 
 
 class NodeLoop(asyncio.AbstractEventLoop):
@@ -86,9 +119,9 @@ class NodeLoop(asyncio.AbstractEventLoop):
     def __init__(self, clock: Clock) -> None:
         """Join the clock."""
         self._clock = clock
-        self._ready: deque[asyncio.Handle | _Call] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
-        self._inbox: deque[tuple[Work, tuple[Any, ...]]] = deque()
+        self._ready: deque[_Handle | _Call] = deque()
+        self._timers: list[tuple[float, int, _Handle]] = []
+        self._inbox: deque[_Call] = deque()
         self._count = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self.stopped = False
@@ -96,20 +129,20 @@ class NodeLoop(asyncio.AbstractEventLoop):
         self.dead = False
         self.broken: list[str] = []
         """What nobody caught."""
-        clock.loops.append(self)
+        clock.loops = (*clock.loops, self)
 
     # -- what the simulation does -----------------------------------------------------------------------------------
 
     def deliver(self, work: Work, *args: Any) -> None:
         """Something arrives from outside: the loop takes it in its next turn, before its timers."""
         if not self.dead:
-            self._inbox.append((work, args))
+            self._inbox.append(_Call(work, args))
 
     def die(self) -> None:
         """Nothing of it ever runs again."""
         self.dead = self.stopped = True
         self._inbox.clear()
-        self._clock.loops.remove(self)
+        self._clock.loops = tuple(loop for loop in self._clock.loops if loop is not self)
 
     def bury(self) -> None:
         """At the end of a simulation: close what still waits, in silence."""
@@ -129,16 +162,26 @@ class NodeLoop(asyncio.AbstractEventLoop):
         """One turn, as asyncio does it: what arrived, the timers that are due, and then what was ready."""
         ready, inbox, timers, now = self._ready, self._inbox, self._timers, self._clock.now
         while inbox:
-            work, args = inbox.popleft()
-            ready.append(_Call(work, args, self))
+            ready.append(inbox.popleft())
         while timers and timers[0][0] <= now:
-            handle = heapq.heappop(timers)[2]
+            handle = heappop(timers)[2]
             if not handle._cancelled:
                 ready.append(handle)
         for _ in range(len(ready)):
-            next_handle = ready.popleft()
-            if not next_handle._cancelled:
-                next_handle._run()
+            due = ready.popleft()
+            if due._cancelled:
+                continue
+            work = due._callback
+            try:
+                if due._context is None:
+                    work(*due._args)
+                else:
+                    due._context.run(work, *due._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                what = getattr(work, "__qualname__", repr(work))
+                self.call_exception_handler({"message": f"Exception in {what}()", "exception": error})
             if self.dead:
                 return
 
@@ -150,7 +193,7 @@ class NodeLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context or copy_context())
+        handle = _Handle(0.0, callback, args, self, copy_context() if context is None else context)
         if not self.dead:
             self._ready.append(handle)
         return handle
@@ -158,14 +201,18 @@ class NodeLoop(asyncio.AbstractEventLoop):
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._clock.now + max(0.0, delay), callback, *args, context=context)
+        when = self._clock.now + delay if delay > 0.0 else self._clock.now
+        handle = _Handle(when, callback, args, self, copy_context() if context is None else context)
+        self._count += 1
+        heappush(self._timers, (when, self._count, handle))
+        return handle
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Handle(when, callback, args, self, copy_context() if context is None else context)
         self._count += 1
-        heapq.heappush(self._timers, (when, self._count, handle))
+        heappush(self._timers, (when, self._count, handle))
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -179,9 +226,6 @@ class NodeLoop(asyncio.AbstractEventLoop):
             self._tasks = [other for other in self._tasks if not other.done()]
         self._tasks.append(task)
         return task
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer is dropped when its time comes."""
 
     def get_debug(self) -> bool:
         return False
@@ -206,20 +250,12 @@ class NodeLoop(asyncio.AbstractEventLoop):
 class _Call:
     """What arrived from outside: a handle without a context of its own."""
 
-    __slots__ = ("_args", "_loop", "_work")
+    __slots__ = ("_args", "_callback")
     _cancelled = False
+    _context = None
 
-    def __init__(self, work: Work, args: tuple[Any, ...], loop: NodeLoop) -> None:
-        self._work, self._args, self._loop = work, args, loop
-
-    def _run(self) -> None:
-        try:
-            self._work(*self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            what = getattr(self._work, "__qualname__", repr(self._work))
-            self._loop.call_exception_handler({"message": f"Exception in {what}()", "exception": error})
+    def __init__(self, work: Work, args: tuple[Any, ...]) -> None:
+        self._callback, self._args = work, args
 
 
 def make_loop(clock: Clock) -> NodeLoop:

@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -377,13 +377,4 @@ def simulate(
             world.end()
 
 
-def faults_of(reports: Sequence[Report]) -> dict[str, int]:
-    """How often each kind of fault occurred."""
-    counts: dict[str, int] = {}
-    for report in reports:
-        for fault in report.plan.faults:
-            counts[fault.kind] = counts.get(fault.kind, 0) + 1
-    return counts
-
-
-__all__ = ["Fault", "World", "faults_of", "simulate"]
+__all__ = ["Fault", "World", "simulate"]
