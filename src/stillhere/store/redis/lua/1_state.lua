@@ -107,9 +107,9 @@ local function begin(keys, args)
     epoch = tonumber(m[1] or 0), seq = tonumber(m[2] or 0), run = m[3] or '', v = tonumber(m[4] or 0),
     seen = m[5] and tonumber(m[5]) or false, h = tonumber(m[6] or 0), r = tonumber(m[7] or 0), wiped = m[8] == '1',
     strange = tonumber(m[9] or 0), departures = tonumber(m[10] or 0), events = {}, inherited = {}, ticked = false,
-    -- by user: the record, whether it is to be written, its deadline and whether it is away as stored, news for its
-    -- timeline, whether the incarnation of the request holds it
-    records = {}, touched = {}, order = {}, due = {}, away = {}, news = {}, held = {},
+    -- by user: the record, the same as stored, whether it is to be written, its deadline and whether it is away as
+    -- stored, news for its timeline, whether the incarnation of the request holds it; by field: chunks of timelines
+    records = {}, packed = {}, touched = {}, order = {}, due = {}, away = {}, news = {}, held = {},
     written = {}, stale = {},
   }
 end
@@ -139,8 +139,8 @@ end
 local PHASES = { [OFF] = true, [ON] = true, [HELD] = true }
 local NONE = {}
 
--- A record, or nil for what is none of ours. What it has beyond TOLD is not written where there is nothing to say, which
--- is so of most users who are there.
+-- A record, or nil for what is none of ours. What it has beyond TOLD is not written where there is nothing to say, as of
+-- most users who are there.
 local function load_record(packed)
   local good, rec = pcall(cmsgpack.unpack, packed)
   if not (good and type(rec) == 'table') then return nil end
@@ -195,7 +195,7 @@ local function fetch(S, users)
       local user = missing[first + i - 1]
       local rec = packed and load_record(packed)
       if rec then
-        S.records[user], S.away[user] = rec, departed(rec)
+        S.records[user], S.packed[user], S.away[user] = rec, packed, departed(rec)
         if #rec[HOLDS] > 0 then S.due[user] = deadline_of(rec) end
       elseif packed then
         S.strange, S.due[user], S.away[user] = S.strange + 1, 'unsure', 'unsure'

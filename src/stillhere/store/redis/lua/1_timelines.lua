@@ -3,8 +3,8 @@
 -- chunks, entries in the record, these, clock, hold}; or the clock alone; or false.
 --
 -- Of one who has just come, the entries are not written at all: while nothing else happens, all of them follow from the
--- record, save the store clock. So there is a clock where they are still to be written, and `hold` says whether nothing
--- could expire then (1), or nodes were still telling whom they carry (2).
+-- record, save the store clock. So there is a clock where that is so, and `hold` says whether nothing could expire then
+-- (1), or nodes were still telling whom they carry (2). With the next change the record as it was stands for them.
 local T_FIRST, T_NEXT, T_CHUNKED, T_COUNT, T_TAIL, T_CLOCK, T_HOLD = 1, 2, 3, 4, 5, 6, 7
 local CHUNK_ENTRIES, CHUNK_BYTES = 8, 1024
 
@@ -35,23 +35,22 @@ local function active_count(rec)
 end
 
 -- The entries of one who has just come, from the record: what the node told, and what was published.
-local function entries_of_arrival(user, rec, clock, hold)
-  local share, shown = rec[SHARES][1], rec[SHOWN_AS]
-  local at = shown[CHANGED]
-  local found = { told_entry(at, share[1], clock, rec[EPOCH], 4 + hold, share[3]),
-    transition_of(user, 'N', shown[VERSION], at, 'connection_open', shown, false, false, active_count(rec)) }
-  for _, entry in ipairs(rec[MEMBERS]) do
+local function entries_of_arrival(user, rec, found)
+  local share, shown, told = rec[SHARES][1], rec[SHOWN_AS], rec[TOLD]
+  local at, clock, hold = shown[CHANGED], told, 0
+  if type(told) == 'table' then clock, hold = told[T_CLOCK], told[T_HOLD] end
+  found[#found + 1] = told_entry(at, share[1], clock, rec[EPOCH], 4 + hold, share[3])
+  found[#found + 1] = transition_of(user, 'N', shown[VERSION], at, 'connection_open', shown, false, false,
+    active_count(rec))
+  for _, entry in ipairs(rec[MEMBERS] or NONE) do
     local member = entry[2]
     found[#found + 1] = transition_of(user, 'J', member[2], at, 'connection_open', false, entry[1], member, 0)
   end
-  return found
 end
 
-local function unwritten(user, rec) -- entries, or nil
+local function has_just_come(rec)
   local told = rec[TOLD]
-  if type(told) == 'number' then return entries_of_arrival(user, rec, told, 0) end
-  if told and told[T_CLOCK] then return entries_of_arrival(user, rec, told[T_CLOCK], told[T_HOLD]) end
-  return nil
+  return type(told) == 'number' or (told and told[T_CLOCK] and true)
 end
 
 local function chunk_field(user, number) return user .. '\0' .. string.format('%.0f', number) end
@@ -63,30 +62,40 @@ local function drop_timeline(S, user, rec)
   for number = told[T_FIRST], told[T_NEXT] - 1 do S.stale[#S.stale + 1] = chunk_field(user, number) end
 end
 
--- Before a record changes.
+-- Before a record changes: the arrival is written, as {phase, shown, shares, epoch, told, holds, grace, members}.
 local function write_arrival(S, user, rec)
   local told = rec[TOLD]
   if not told then return end
   if S.kept == 0 then return drop_timeline(S, user, rec) end
-  local entries = unwritten(user, rec)
-  if not entries then return end
+  if not has_just_come(rec) then return end
+  local packed = type(told) == 'number' and #rec[MEMBERS] == 0 and not S.touched[user] and S.packed[user]
+  if not packed then
+    local clock = type(told) == 'number' and told or { 0, 0, 0, 0, '', told[T_CLOCK], told[T_HOLD] }
+    packed = cmsgpack.pack({ ON, rec[SHOWN_AS], rec[SHARES], rec[EPOCH], clock, NONE, false, rec[MEMBERS] })
+  end
+  remember(S, user, packed)
   local news = S.news[user]
-  for i = 1, news and #entries or 0 do news[#news + 1] = entries[i] end
-  S.news[user] = news or entries
+  news[packed] = 2 + #rec[MEMBERS] -- so many entries
+  news.more = (news.more or 0) + 1 + #rec[MEMBERS]
   if type(told) == 'number' then rec[TOLD] = false else told[T_CLOCK] = false end
 end
 
 -- Entries that stand one after the other.
-local function split_entries(joined, found)
+local function split_entries(user, joined, found)
   local at = 0
   while at >= 0 and at < #joined do
-    local next_at = cmsgpack.unpack_one(joined, at)
-    found[#found + 1] = string.sub(joined, at + 1, next_at >= 0 and next_at or -1)
+    local next_at, entry = cmsgpack.unpack_one(joined, at)
+    if entry[1] == ON then
+      entries_of_arrival(user, entry, found)
+    else
+      found[#found + 1] = string.sub(joined, at + 1, next_at >= 0 and next_at or -1)
+    end
     at = next_at
   end
 end
 
--- The oldest chunks go, as soon as what is left is as much as is to be kept. How many entries one has is its first byte.
+-- The oldest chunks go, as soon as what is left is as much as is to be kept. A chunk's first byte says how many entries
+-- it has.
 local function cut_timeline(S, user, told)
   while told[T_FIRST] < told[T_NEXT] do
     local field = chunk_field(user, told[T_FIRST])
@@ -99,8 +108,8 @@ local function cut_timeline(S, user, told)
 end
 
 local function new_chunk(S, user, told, count, entries)
-  S.written[chunk_field(user, told[T_NEXT])] = string.char(count) .. entries
-  told[T_NEXT], told[T_CHUNKED] = told[T_NEXT] + 1, told[T_CHUNKED] + count
+  S.written[chunk_field(user, told[T_NEXT])] = string.char(math.min(count, 255)) .. entries
+  told[T_NEXT], told[T_CHUNKED] = told[T_NEXT] + 1, told[T_CHUNKED] + math.min(count, 255)
 end
 
 local function write_timeline(S, user, rec)
@@ -109,11 +118,11 @@ local function write_timeline(S, user, rec)
     told = { 0, 0, 0, 0, '', told, 0 }
     rec[TOLD] = told
   end
-  local count, tail = told[T_COUNT] + #news, told[T_TAIL] .. table.concat(news)
+  local count, tail = told[T_COUNT] + #news + (news.more or 0), told[T_TAIL] .. table.concat(news)
   if count >= CHUNK_ENTRIES or #tail > CHUNK_BYTES then
     count, tail = told[T_COUNT], told[T_TAIL]
     for i = 1, #news do
-      count, tail = count + 1, tail .. news[i]
+      count, tail = count + (news[news[i]] or 1), tail .. news[i]
       if count >= CHUNK_ENTRIES or #tail > CHUNK_BYTES then
         new_chunk(S, user, told, count, tail)
         count, tail = 0, ''
@@ -132,12 +141,12 @@ local function read_timeline(S, user, rec)
       local fields = {}
       for number = first, math.min(first + 499, told[T_NEXT] - 1) do fields[#fields + 1] = chunk_field(user, number) end
       for _, chunk in ipairs(redis.call('HMGET', S.keys[12], unpack(fields))) do
-        if chunk then pcall(split_entries, string.sub(chunk, 2), found) end
+        if chunk then pcall(split_entries, user, string.sub(chunk, 2), found) end
       end
     end
-    split_entries(told[T_TAIL], found)
+    split_entries(user, told[T_TAIL], found)
   end
-  for _, packed in ipairs(unwritten(user, rec) or NONE) do found[#found + 1] = packed end
+  if has_just_come(rec) then entries_of_arrival(user, rec, found) end
   local kept = {}
   for i = math.max(1, #found - S.kept + 1), #found do kept[#kept + 1] = found[i] end
   return kept

@@ -125,7 +125,8 @@ local function end_connection(S, rec, e, was, since, present, carried)
   if cause ~= 'superseded' and was then rec[LAST_SEEN] = max(rec[LAST_SEEN] or 0, since) end
   local ended = S.v - e[6]
   local covered = FINAL[cause]
-  for _, d in ipairs(covered and NONE or rec[DEPARTURES]) do -- of an end before a goodbye another node may tell after it
+  -- of an end before a goodbye another node may tell after it
+  for _, d in ipairs(covered and NONE or rec[DEPARTURES]) do
     covered = covered or since <= d[4] and ended < d[5] and speaks_for(d[3], d[1], d[2], e[2], e[3], cause)
   end
   if covered then
