@@ -289,8 +289,8 @@ class Pair:
     async def audit(self) -> None:
         """Everything that either has, the indexes included."""
         client, keys, ledger = self.caller.client, keys_of(0), self.ledger
-        stored = {UserId(u.decode()): codec.unpack(r) for u, r in client.hgetall(keys[5]).items()}
-        assert {user: codec.record_of(user, record) for user, record in stored.items()} == ledger.records
+        stored = [UserId(user.decode()) for user in client.hkeys(keys[5])]
+        assert {user: (await self.line.record(user)).record for user in stored} == ledger.records
         assert {u.decode(): at for u, at in client.zrange(keys[6], 0, -1, withscores=True)} == ledger._deadlines._of
         assert [u.decode() for u in client.zrange(keys[7], 0, -1)] == list(ledger._departed)
         held = {k.decode().partition(":held:")[2]: client.smembers(k) for k in client.scan_iter("*:held:*")}
@@ -359,10 +359,8 @@ def test_what_another_program_writes_into_the_log_or_a_record_stops_nobody(port:
         assert pair.ledger.put(pair.now, node.incarnation, node.channel, told) is Answer.OK
         got = await pair.line.put(node.incarnation, node.channel, told)
         pair.compare(Answer.OK, got, list(got.events))
-        stored = client.hgetall(keys_of(0)[5])
-        assert {
-            UserId(u.decode()): codec.record_of(UserId(u.decode()), codec.unpack(r)) for u, r in stored.items()
-        } == (pair.ledger.records)
+        stored = [UserId(user.decode()) for user in client.hkeys(keys_of(0)[5])]
+        assert {user: (await pair.line.record(user)).record for user in stored} == pair.ledger.records
         last = client.xrevrange(keys_of(0)[10], count=1)[0]
         assert codec.decode_entry(last[1][b"e"]) == pair.log[-1]
         client.close()

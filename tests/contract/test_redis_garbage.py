@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
-from stillhere.core.events import Change, Contributed, Transition
+from stillhere.core.events import Change, Transition
 from stillhere.core.leases import Answer
 from stillhere.core.words import (
+    Availability,
     Status,
     UserId,
 )
 from stillhere.store.redis import codec
-from tests.contract.redis_stand import ANN, AWAY, DUE, LEASE, N1, N2, NODES, TIMELINES, USERS, Stand, ends
+from tests.contract.redis_stand import ANN, AWAY, DUE, LEASE, N1, N2, NODES, TIMELINES, USERS, Stand
 
 
 @pytest.fixture
@@ -61,10 +63,30 @@ async def test_a_node_of_another_program_is_told_to_come_anew_and_stops_nobody(s
 
 async def test_an_event_of_another_program_is_left_out_of_a_timeline(stand: Stand) -> None:
     await stand.begin()
-    c = stand.connection()
-    opened = await stand.put(N1, stand.told(ANN, c))
-    got = await stand.put(N1, stand.told(ANN, endings=(ends(c, 5.0),)))
-    for junk in (b"\xc1", b"", codec.pack([]), codec.pack(["t", "ann"]), codec.pack(7)):
-        stand.client.hset(TIMELINES, "ann\0" + "0", junk)
-        kept = (await stand.line.timeline(ANN, 0.0, 1e12, 10)).entries
-        assert [e for e in kept if not isinstance(e, Contributed)] == [*opened.events, *got.events]
+    stand.set(timeline_entries=100)
+    c, happened = stand.connection(), []
+    for n in range(12):
+        c = msgspec.structs.replace(c, availability=[Availability.BUSY, Availability.AWAY][n % 2])
+        happened += (await stand.put(N1, stand.told(ANN, c))).events
+    first, *others = sorted(stand.client.hkeys(TIMELINES))
+    assert others
+    for junk in (
+        b"\xc1",
+        b"",
+        codec.pack([]),
+        codec.pack(["t", "ann"]),
+        codec.pack(7),
+        b"\x08\x93\xa1t",
+        b"\x02\xda\xff",
+    ):
+        stand.client.hset(TIMELINES, first, junk)
+        kept = (await stand.line.timeline(ANN, 0.0, 1e12, 100)).entries
+        assert [e for e in kept if isinstance(e, Transition)] == happened[4:]
+    stand.client.hdel(TIMELINES, first)
+    stand.set(timeline_entries=10)
+    for n in range(30):
+        c = msgspec.structs.replace(c, availability=[Availability.BUSY, Availability.AWAY][n % 2])
+        happened += (await stand.put(N1, stand.told(ANN, c))).events
+    kept = (await stand.line.timeline(ANN, 0.0, 1e12, 100)).entries
+    assert [e for e in kept if isinstance(e, Transition)] == happened[-5:]
+    assert stand.client.hlen(TIMELINES) <= 3

@@ -76,6 +76,12 @@ _STATUS_OF = {letter: word for word, letter in STATUS.items()}
 _CHANGE_OF = {letter: word for word, letter in _CHANGE.items()}
 _PHASE_OF = {"F": Phase.OFFLINE, "N": Phase.ONLINE, "H": Phase.HELD}
 
+_PLAIN: tuple[Any, ...] = ((), False, (), False, False, (), 0, (), ())
+"""What a record has beyond its first five fields, where nothing is written."""
+
+_HOLD, _RECOVERING, _FRESH = 3, 2, 4
+"""The flags of what a node told: whether anything could expire then, and whether the user was carried before."""
+
 _json = msgspec.json.Encoder(order="deterministic")
 _read_json: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _pack = msgspec.msgpack.Encoder()
@@ -196,7 +202,8 @@ def member_of(member: list[Any]) -> ShownMember:
 
 def record_of(user: UserId, rec: list[Any]) -> Record:
     """All of a user."""
-    phase, shown, shares, holds, grace, members, seen, hidden, gone, offline_at, departures, epoch, ended, _ = rec
+    phase, shown, shares, epoch, _, *more = rec
+    holds, grace, members, seen, hidden, gone, offline_at, departures, ended = more or _PLAIN
     return Record(
         user,
         _PHASE_OF[phase],
@@ -237,8 +244,8 @@ def _ending_of(e: list[Any]) -> Ending:
     )
 
 
-def decode_kept(packed: bytes) -> Entry:
-    """An entry of a timeline.
+def decode_kept(user: UserId, packed: bytes) -> Entry:
+    """An entry of a user's timeline.
 
     Raises:
         ValueError, TypeError, KeyError, msgspec.MsgspecError: it is none of ours.
@@ -248,9 +255,10 @@ def decode_kept(packed: bytes) -> Entry:
         return Lapsed(UserId(e[1]), float(e[2]), tuple(map(TabId, e[3])), float(e[4]))
     if e[0] != "d":
         return decode_event(packed)
-    _, user, at, incarnation, connections, endings, leaves, gone, clock, on_hold, ended_at, fresh, epoch, recovering = e
+    _, at, incarnation, clock, epoch, flags, connections, *more = e
+    endings, leaves, gone, ended_at = more or ((), (), (), False)
     return Contributed(
-        UserId(user),
+        user,
         float(at),
         Incarnation(incarnation),
         tuple(map(connection_of, connections)),
@@ -258,11 +266,11 @@ def decode_kept(packed: bytes) -> Entry:
         tuple(Leave(TabId(tab), RoomName(room)) for tab, room in leaves),
         tuple(map(ConnectionId, gone)),
         float(clock),
-        on_hold,
+        flags & _HOLD != 0,
         _some(ended_at),
-        fresh,
+        flags & _FRESH != 0,
         epoch,
-        recovering,
+        flags & _HOLD == _RECOVERING,
     )
 
 

@@ -238,7 +238,7 @@ class RedisLine:
 
     async def timeline(self, user: UserId, after: float, before: float, limit: int) -> ToldTimeline:
         told, events, _ = await self._call("timeline", [user])
-        entries = [entry for entry in _readable(events) if after < entry.at < before]
+        entries = [entry for entry in _readable(user, events) if after < entry.at < before]
         return ToldTimeline(entries=entries[:limit], **told)
 
 
@@ -246,12 +246,12 @@ def _events(packed: Sequence[bytes]) -> list[Event]:
     return [codec.decode_event(event) for event in packed]
 
 
-def _readable(packed: Sequence[bytes]) -> list[Entry]:
+def _readable(user: UserId, packed: Sequence[bytes]) -> list[Entry]:
     """Of what was stored for long: another program may have written there."""
     found = []
     for event in packed:
         try:
-            found.append(codec.decode_kept(event))
+            found.append(codec.decode_kept(user, event))
         except (ValueError, TypeError, LookupError, msgspec.MsgspecError):
             continue
     return found

@@ -13,7 +13,7 @@
 --       9 rooms ZSET     room.."\0"..user, all at score 0
 --      10 names ZSET     room that has members, all at score 0
 --      11 log STREAM     <epoch>-<place>: transitions and notices
---      12 tl HASH        user.."\0"..(n % kept) -> event
+--      12 tl HASH        user.."\0"..number -> a chunk of the user's timeline; the last entries are in the record
 --      13 held SET       users that the incarnation of the request holds
 -- ARGV  1 limits, 2 request; both MessagePack. The answer: {head, events, body}.
 --
@@ -34,15 +34,23 @@ local HOLDS_MAX, GONE_MAX, DEPARTURES_MAX, ENDED_MAX, FORGET_MOST = 64, 16, 8, 8
 local ID, SESSION, TAB, READY, OPENED, AVAILABILITY, META, INFO, ROOMS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local H_CONNECTION, H_CAUSE, H_SINCE, H_WINDOW, H_DEADLINE, H_LATEST, H_UNTOLD = 1, 2, 3, 4, 5, 6, 7
 local STATUS, VERSION, CHANGED, SEEN, S_INFO, S_META = 1, 2, 3, 4, 5, 6
-local PHASE, SHOWN_AS, SHARES, HOLDS, GRACE, MEMBERS, LAST_SEEN, HIDDEN, GONE, OFFLINE_AT, DEPARTURES, EPOCH, ENDED,
-  TOLD = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+local PHASE, SHOWN_AS, SHARES, EPOCH, TOLD, HOLDS, GRACE, MEMBERS, LAST_SEEN, HIDDEN, GONE, OFFLINE_AT, DEPARTURES,
+  ENDED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+
+local function max(a, b) return a < b and b or a end
 
 local function text(number)
   return string.format('%.17g', number)
 end
 
 local function active(c)
-  return c[READY] == 'O' or c[READY] == 'L'
+  local ready = c[READY]
+  return ready == 'O' or ready == 'L'
+end
+
+local function is_active(list)
+  for i = 1, #list do if active(list[i]) then return true end end
+  return false
 end
 
 local function stable_sort(list, before)
@@ -62,8 +70,8 @@ local function opened_before(a, b)
 end
 
 local function find(list, key)
-  for i, item in ipairs(list) do
-    if item[1] == key then return item, i end
+  for i = 1, #list do
+    if list[i][1] == key then return list[i], i end
   end
   return nil, nil
 end
@@ -95,13 +103,14 @@ local function begin(keys, args)
   return {
     keys = keys, request = cmsgpack.unpack(args[2]), now = now,
     gap_limit = l[2], gap_back = l[3], gap_step = l[4], gap_hold = l[5], recovery = l[6], horizon = l[7],
-    remember = l[8], known = l[9], kept = l[10], log_kept = l[11],
+    remember = l[8], known = l[9], kept = l[10], log_kept = string.format('%d', l[11]),
     epoch = tonumber(m[1] or 0), seq = tonumber(m[2] or 0), run = m[3] or '', v = tonumber(m[4] or 0),
     seen = m[5] and tonumber(m[5]) or false, h = tonumber(m[6] or 0), r = tonumber(m[7] or 0), wiped = m[8] == '1',
     strange = tonumber(m[9] or 0), departures = tonumber(m[10] or 0), events = {}, inherited = {}, ticked = false,
-    -- by user: the record, whether it is to be written, its deadline and whether it is away as stored, news for its
-    -- timeline, whether the incarnation of the request holds it
-    records = {}, touched = {}, order = {}, due = {}, away = {}, rings = {}, held = {},
+    -- by user: the record, the same as stored, whether it is to be written, its deadline and whether it is away as
+    -- stored, news for its timeline, whether the incarnation of the request holds it; by field: chunks of timelines
+    records = {}, packed = {}, touched = {}, order = {}, due = {}, away = {}, news = {}, held = {},
+    written = {}, stale = {},
   }
 end
 
@@ -113,13 +122,13 @@ local function tick(S)
   if step < 0 and step >= -S.gap_back then return end
   S.seen = S.now
   if step > S.gap_limit or step < -S.gap_back then
-    S.h = math.max(S.h, S.v + S.gap_step + S.gap_hold)
+    S.h = max(S.h, S.v + S.gap_step + S.gap_hold)
     step = math.min(step, S.gap_step)
   end
   if step > 0 then S.v = S.v + step end
 end
 
-local function held_until(S) return math.max(S.h, S.r) end
+local function held_until(S) return max(S.h, S.r) end
 local function on_hold(S) return S.v < held_until(S) end
 
 local function write_meta(S)
@@ -128,19 +137,37 @@ local function write_meta(S)
 end
 
 local PHASES = { [OFF] = true, [ON] = true, [HELD] = true }
+local NONE = {}
 
--- A record, or nil for what is none of ours.
+-- A record, or nil for what is none of ours. What it has beyond TOLD is not written where there is nothing to say, as of
+-- most users who are there.
 local function load_record(packed)
   local good, rec = pcall(cmsgpack.unpack, packed)
-  if not (good and type(rec) == 'table' and #rec == TOLD and PHASES[rec[PHASE]]) then return nil end
-  for _, field in ipairs({ SHOWN_AS, SHARES, HOLDS, MEMBERS, GONE, DEPARTURES, ENDED }) do
-    if type(rec[field]) ~= 'table' then return nil end
+  if not (good and type(rec) == 'table') then return nil end
+  local size, shown = #rec, rec[SHOWN_AS]
+  if not (PHASES[rec[PHASE]] and type(shown) == 'table' and #shown == S_META and type(rec[SHARES]) == 'table') then
+    return nil
   end
-  return #rec[SHOWN_AS] == S_META and rec or nil
+  if size == TOLD then
+    rec[HOLDS], rec[GRACE], rec[MEMBERS], rec[LAST_SEEN], rec[HIDDEN] = {}, false, {}, false, false
+    rec[GONE], rec[OFFLINE_AT], rec[DEPARTURES], rec[ENDED] = {}, 0, {}, {}
+  elseif size ~= ENDED or type(rec[HOLDS]) ~= 'table' or type(rec[MEMBERS]) ~= 'table' or type(rec[GONE]) ~= 'table'
+    or type(rec[DEPARTURES]) ~= 'table' or type(rec[ENDED]) ~= 'table' then
+    return nil
+  end
+  return rec
+end
+
+local function pack_record(rec)
+  if #rec[HOLDS] + #rec[MEMBERS] + #rec[GONE] + #rec[DEPARTURES] + #rec[ENDED] + rec[OFFLINE_AT] == 0
+    and not (rec[GRACE] or rec[LAST_SEEN] or rec[HIDDEN]) then
+    return cmsgpack.pack({ rec[PHASE], rec[SHOWN_AS], rec[SHARES], rec[EPOCH], rec[TOLD] })
+  end
+  return cmsgpack.pack(rec)
 end
 
 local function new_record()
-  return { OFF, { 'f', 0, 0, false, false, false }, {}, {}, false, {}, false, false, {}, 0, {}, 0, {}, false }
+  return { OFF, { 'f', 0, 0, false, false, false }, {}, 0, false, {}, false, {}, false, false, {}, 0, {}, {} }
 end
 
 local function deadline_of(rec)
@@ -168,7 +195,8 @@ local function fetch(S, users)
       local user = missing[first + i - 1]
       local rec = packed and load_record(packed)
       if rec then
-        S.records[user], S.due[user], S.away[user] = rec, deadline_of(rec), departed(rec)
+        S.records[user], S.packed[user], S.away[user] = rec, packed, departed(rec)
+        if #rec[HOLDS] > 0 then S.due[user] = deadline_of(rec) end
       elseif packed then
         S.strange, S.due[user], S.away[user] = S.strange + 1, 'unsure', 'unsure'
       end
@@ -181,163 +209,4 @@ local function touch(S, user)
     S.touched[user] = true
     S.order[#S.order + 1] = user
   end
-end
-
--- The timeline of a user is a ring of fields; its record has {events ever, size of the ring}, or false.
-local function ring_of(user, told)
-  local fields = {}
-  for n = math.max(0, told[1] - told[2]), told[1] - 1 do fields[#fields + 1] = user .. '\0' .. (n % told[2]) end
-  return fields
-end
-
-local function read_ring(S, user, told)
-  local fields, found = ring_of(user, told), {}
-  for first = 1, #fields, 500 do
-    for _, packed in ipairs(redis.call('HMGET', S.keys[12], unpack(fields, first, math.min(first + 499, #fields)))) do
-      if packed then found[#found + 1] = packed end
-    end
-  end
-  return found
-end
-
-local function drop_ring(S, user, rec)
-  S.rings[user] = nil
-  local fields = rec[TOLD] and ring_of(user, rec[TOLD]) or {}
-  for first = 1, #fields, 500 do
-    redis.call('HDEL', S.keys[12], unpack(fields, first, math.min(first + 499, #fields)))
-  end
-  rec[TOLD] = false
-end
-
-local function add_to_ring(S, user, rec, packed)
-  local rows, told = S.rings[user] or {}, rec[TOLD]
-  rows[#rows + 1] = user .. '\0' .. (told[1] % told[2])
-  rows[#rows + 1] = packed
-  told[1] = told[1] + 1
-  S.rings[user] = rows
-end
-
-local function remember(S, user, rec, packed)
-  local told = rec[TOLD]
-  if told and told[2] ~= S.kept then -- the setting was changed
-    local old = S.kept > 0 and read_ring(S, user, told) or {}
-    drop_ring(S, user, rec)
-    rec[TOLD] = { 0, S.kept }
-    for i = math.max(1, #old - S.kept + 1), #old do add_to_ring(S, user, rec, old[i]) end
-  end
-  if S.kept == 0 then
-    rec[TOLD] = false
-    return
-  end
-  rec[TOLD] = rec[TOLD] or { 0, S.kept }
-  add_to_ring(S, user, rec, packed)
-end
-
-local function add_row(S, key, rows, field, value)
-  rows[#rows + 1] = field
-  rows[#rows + 1] = value
-  if #rows < 400 then return rows end
-  redis.call('HSET', key, unpack(rows))
-  return {}
-end
-
-local function flush_held(S)
-  local joined, left = {}, {}
-  for user, holds in pairs(S.held) do
-    local list = holds and joined or left
-    list[#list + 1] = user
-  end
-  for first = 1, #joined, 500 do
-    redis.call('SADD', S.keys[13], unpack(joined, first, math.min(first + 499, #joined)))
-  end
-  for first = 1, #left, 500 do
-    redis.call('SREM', S.keys[13], unpack(left, first, math.min(first + 499, #left)))
-  end
-  S.held = {}
-end
-
--- Write what changed; the indexes follow the records.
-local function flush(S)
-  local records, rings = {}, {}
-  for _, user in ipairs(S.order) do
-    local rec = S.records[user]
-    local due, away = rec and deadline_of(rec), rec and departed(rec)
-    if due ~= (S.due[user] or false) then
-      if due then redis.call('ZADD', S.keys[7], due, user) else redis.call('ZREM', S.keys[7], user) end
-    end
-    if away and S.away[user] ~= 'there' then
-      S.departures = S.departures + 1
-      redis.call('ZADD', S.keys[8], 'NX', S.departures, user)
-    elseif not away and S.away[user] then
-      redis.call('ZREM', S.keys[8], user)
-    end
-    S.due[user], S.away[user] = due, away
-    if rec then
-      records = add_row(S, S.keys[6], records, user, cmsgpack.pack(rec))
-    else
-      redis.call('HDEL', S.keys[6], user)
-    end
-    local rows = S.rings[user] or {}
-    for i = 1, #rows, 2 do rings = add_row(S, S.keys[12], rings, rows[i], rows[i + 1]) end
-  end
-  if #records > 0 then redis.call('HSET', S.keys[6], unpack(records)) end
-  if #rings > 0 then redis.call('HSET', S.keys[12], unpack(rings)) end
-  flush_held(S)
-  S.order, S.touched, S.rings = {}, {}, {}
-end
-
-local function finish(S, answer, body)
-  flush(S)
-  if S.ticked then write_meta(S) end
-  local head = cmsgpack.pack({ answer, S.epoch, S.seq, S.v, held_until(S), S.v < S.r })
-  return { head, S.events, cmsgpack.pack(body or {}) }
-end
-
-local function log(S, entry)
-  local key, id = S.keys[11], string.format('%.0f-%.0f', S.epoch, S.seq)
-  local done = redis.pcall('XADD', key, 'MAXLEN', '~', S.log_kept, id, 'e', entry)
-  if type(done) ~= 'table' or not done.err then return end
-  if not string.find(done.err, 'equal or smaller', 1, true) then error(done.err, 0) end
-  -- Another program wrote at a place that is ours. The log begins anew: readers see a gap and take fresh snapshots.
-  redis.call('DEL', key)
-  redis.call('XADD', key, id, 'e', entry)
-end
-
-local function next_version(S)
-  S.seq = S.seq + 1
-  return S.seq
-end
-
--- An event is packed once: for the log, the timeline and the answer.
-local function report(S, user, rec, event)
-  if not event then return end
-  local packed = cmsgpack.pack(event)
-  S.events[#S.events + 1] = packed
-  if event[1] == 't' then log(S, packed) end
-  remember(S, user, rec, packed)
-end
-
-local function notice(S, kind, target, user, connection, cause, reason)
-  local version = next_version(S)
-  log(S, cmsgpack.pack({ 'n', kind, version, S.now, target, user, connection, cause, reason }))
-end
-
-local function node_of(S, incarnation)
-  local packed = redis.call('HGET', S.keys[3], incarnation)
-  local good, node = pcall(cmsgpack.unpack, packed or '')
-  return packed and good and type(node) == 'table' and #node == 4 and node or nil
-end
-
-local function save_node(S, incarnation, node)
-  redis.call('HSET', S.keys[3], incarnation, cmsgpack.pack(node))
-end
-
--- R2, the fence: zombies, and requests of an older connection, change nothing.
-local function admit(S, incarnation, channel)
-  if S.run == '' then return 'NO_EPOCH' end
-  tick(S)
-  local node = node_of(S, incarnation)
-  if not node or not redis.call('ZSCORE', S.keys[2], incarnation) or node[1] > channel then return 'FENCED' end
-  node[2] = S.now
-  return 'OK', node
 end

@@ -1,5 +1,11 @@
 -- stillhere.core.windows, show and publish: what an ending opens, what a departure ends, what is shown.
 
+local function sole(rec) -- the connection of one who has just one
+  local shares = rec[SHARES]
+  if #shares ~= 1 or #shares[1][3] ~= 1 then return nil end
+  return shares[1][3][1]
+end
+
 local function connections(rec) -- of all nodes, oldest first: pairs of incarnation and connection
   local found = {}
   for _, share in ipairs(rec[SHARES]) do
@@ -7,14 +13,6 @@ local function connections(rec) -- of all nodes, oldest first: pairs of incarnat
   end
   if #found < 2 then return found end
   return stable_sort(found, function(a, b) return opened_before(a[2], b[2]) end)
-end
-
-local function active_count(rec)
-  local n = 0
-  for _, share in ipairs(rec[SHARES]) do
-    for _, c in ipairs(share[3]) do if active(c) then n = n + 1 end end
-  end
-  return n
 end
 
 local function hold_of(rec, tab)
@@ -37,7 +35,7 @@ local function with(c, field, value)
   return new
 end
 
-local function ended_of(hold) return math.max(hold[H_LATEST], hold[H_DEADLINE] - hold[H_WINDOW]) end
+local function ended_of(hold) return max(hold[H_LATEST], hold[H_DEADLINE] - hold[H_WINDOW]) end
 
 -- Whether the end of the connection is known only from the loss of its node, which may tell of it later.
 local function lost(hold) return hold[H_UNTOLD] or hold[H_CAUSE] == 'node_lost' end
@@ -66,7 +64,7 @@ local function put_hold(rec, hold)
       c = with(c, ROOMS, rooms)
     end
     local longer = with(pending[H_DEADLINE] > hold[H_DEADLINE] and pending or hold, H_CONNECTION, c)
-    longer[H_LATEST] = math.max(ended_of(pending), ended_of(hold))
+    longer[H_LATEST] = max(ended_of(pending), ended_of(hold))
     longer[H_UNTOLD] = lost(hold) and longer[H_CAUSE] ~= 'node_lost' or nil
     rec[HOLDS][at] = longer
     return
@@ -91,6 +89,7 @@ local function depart(S, rec, e, since)
   local list = rec[DEPARTURES]
   list[#list + 1] = { e[2], e[3], everything, since, ended }
   if #list > DEPARTURES_MAX then table.remove(list, 1) end
+  if #rec[HOLDS] == 0 and #rec[GONE] == 0 then return end
   local holds, gone = {}, {}
   for _, h in ipairs(rec[HOLDS]) do
     local c = h[H_CONNECTION]
@@ -123,10 +122,11 @@ local function end_connection(S, rec, e, was, since, present, carried)
     return cause
   end
   if LEAVES[cause] then depart(S, rec, e, since) end
-  if cause ~= 'superseded' and was then rec[LAST_SEEN] = math.max(rec[LAST_SEEN] or 0, since) end
+  if cause ~= 'superseded' and was then rec[LAST_SEEN] = max(rec[LAST_SEEN] or 0, since) end
   local ended = S.v - e[6]
   local covered = FINAL[cause]
-  for _, d in ipairs(rec[DEPARTURES]) do -- of an end before a goodbye another node may tell after it
+  -- of an end before a goodbye another node may tell after it
+  for _, d in ipairs(covered and NONE or rec[DEPARTURES]) do
     covered = covered or since <= d[4] and ended < d[5] and speaks_for(d[3], d[1], d[2], e[2], e[3], cause)
   end
   if covered then
@@ -151,6 +151,7 @@ end
 -- What tabs left behind in one contribution: a list of {tab, connection, until}.
 local function left_end(left, e, was, since)
   if LEAVES[e[4]] then
+    if #left == 0 then return end
     local everything = e[4] ~= 'bye'
     for i = #left, 1, -1 do
       if everything or left[i][2][SESSION] == e[2] or left[i][1] == e[3] then table.remove(left, i) end
@@ -181,7 +182,7 @@ local function note_return(S, user, rec, c)
   local gone = {}
   for _, g in ipairs(rec[GONE]) do if g ~= back then gone[#gone + 1] = g end end
   rec[GONE] = gone
-  local gap = math.max(0, S.now - back[4])
+  local gap = max(0, S.now - back[4])
   if gap > back[5] + S.horizon then return nil end
   local wrong = rec[PHASE] == OFF and S.now - rec[OFFLINE_AT] <= S.horizon
   if wrong then rec[OFFLINE_AT] = 0 end -- each OFFLINE counts once, though several tabs come back at once
@@ -209,7 +210,7 @@ local function leave_window(S, user, rec, cause)
   rec[GRACE] = false
   local seen = rec[LAST_SEEN]
   if not seen or seen == 0 then seen = S.now end
-  local since = math.max(0, S.now - seen)
+  local since = max(0, S.now - seen)
   if rec[PHASE] == ON then
     return cause or 'connection_open', { 'c', user, S.now, grace[1], since, 'connection_open' }
   elseif cause and FINAL[cause] then
@@ -220,6 +221,8 @@ end
 
 -- The connections that count for what is shown, oldest first: tabs in their window, then active ones.
 local function counted(rec)
+  local one = #rec[HOLDS] == 0 and sole(rec)
+  if one then return active(one) and { one } or {} end
   local act, tabs = {}, {}
   for _, pair in ipairs(connections(rec)) do
     if active(pair[2]) then
@@ -322,8 +325,10 @@ local function rooms_of(rec)
   return found
 end
 
-local function transition(S, user, rec, change, version, cause, shown, room, member, count)
-  report(S, user, rec, { 't', user, change, version, S.now, cause, shown, room, member, count })
+local function transition(S, user, change, version, cause, shown, room, member, count)
+  local packed = transition_of(user, change, version, S.now, cause, shown, room, member, count)
+  log(S, packed)
+  happened(S, user, packed)
 end
 
 local function publish_rooms(S, user, rec, cause, again)
@@ -341,7 +346,7 @@ local function publish_rooms(S, user, rec, cause, again)
       if redis.call('ZLEXCOUNT', S.keys[9], '[' .. entry[1] .. '\0', '(' .. entry[1] .. '\1') == 0 then
         redis.call('ZREM', S.keys[10], entry[1])
       end
-      transition(S, user, rec, 'L', next_version(S), cause, false, entry[1], false, 0)
+      transition(S, user, 'L', next_version(S), cause, false, entry[1], false, 0)
     end
   end
   rec[MEMBERS] = staying
@@ -357,7 +362,7 @@ local function publish_rooms(S, user, rec, cause, again)
         redis.call('ZADD', S.keys[9], 0, room[1] .. '\0' .. user)
         redis.call('ZADD', S.keys[10], 0, room[1])
       end
-      transition(S, user, rec, old and 'M' or 'J', member[2], cause, false, room[1], member, 0)
+      transition(S, user, old and 'M' or 'J', member[2], cause, false, room[1], member, 0)
     end
   end
 end
@@ -389,7 +394,7 @@ local function publish(S, user, rec, cause, again)
     new[VERSION], new[CHANGED] = next_version(S), S.now
     rec[SHOWN_AS] = new
     local change = new[STATUS] == 'f' and 'F' or (old[STATUS] == 'f' and 'N' or 'U')
-    transition(S, user, rec, change, new[VERSION], hidden and 'invisible' or cause, new, false, false,
+    transition(S, user, change, new[VERSION], hidden and 'invisible' or cause, new, false, false,
       active_count(rec))
   end
   publish_rooms(S, user, rec, cause, again)

@@ -1,7 +1,6 @@
 -- The operations. Each has a header: request, rules, body of its answer.
 
-local function set_share(rec, incarnation, revision, list)
-  local share = find(rec[SHARES], incarnation)
+local function set_share(rec, share, incarnation, revision, list)
   if share then
     share[2], share[3] = revision, list
   else
@@ -42,10 +41,11 @@ end
 local function settle(S, user, rec, cause)
   touch(S, user)
   local before, opened, connecting = rec[PHASE], false, false
-  for _, share in ipairs(rec[SHARES]) do
-    for _, c in ipairs(share[3]) do
-      opened = opened or active(c)
-      connecting = connecting or c[READY] == 'C'
+  for i = 1, #rec[SHARES] do
+    local list = rec[SHARES][i][3]
+    for k = 1, #list do
+      opened = opened or active(list[k])
+      connecting = connecting or list[k][READY] == 'C'
     end
   end
   local phase
@@ -58,18 +58,18 @@ local function settle(S, user, rec, cause)
   end
   rec[PHASE] = phase
   if phase == HELD then
-    report(S, user, rec, enter_window(S, user, rec, cause))
+    report(S, user, enter_window(S, user, rec, cause))
   elseif before == HELD then
     local event
     cause, event = leave_window(S, user, rec, cause)
-    report(S, user, rec, event)
+    report(S, user, event)
   end
   if phase == OFF and before ~= OFF then rec[OFFLINE_AT] = S.now end
   -- R8: who is back from a window of an epoch that was lost is told again: watchers may know that it ran out
   local again = before == HELD and phase == ON and rec[EPOCH] ~= S.epoch
   publish(S, user, rec, cause or 'state', again)
   if phase == OFF and #rec[SHARES] == 0 and rec[SHOWN_AS][VERSION] == 0 then
-    drop_ring(S, user, rec)
+    drop_timeline(S, user, rec)
     S.records[user] = false -- nobody was ever told of this one
   end
 end
@@ -99,37 +99,14 @@ local function supersede(S, user, rec, incarnation, c)
   end
 end
 
--- For the timeline: what is new in a contribution; see stillhere.core.events.Contributed.
-local function contributed(S, user, rec, incarnation, told, former, before, list, ended_at, fresh, again)
-  if S.kept == 0 then return end
-  local changed, endings, gone, there = {}, {}, {}, {}
-  for _, c in ipairs(list) do
-    there[c[ID]] = true
-    if not same(before[c[ID]], c) then changed[#changed + 1] = c end
-  end
-  for _, e in ipairs(told[4]) do
-    local last, was = e[8], before[e[1]]
-    there[e[1]] = true
-    if last and was and same(with(last, READY, was[READY]), was) then e = with(e, 8, false) end
-    endings[#endings + 1] = e
-  end
-  for _, c in ipairs(former) do
-    if not there[c[ID]] then gone[#gone + 1] = c[ID] end
-  end
-  if #changed + #endings + #gone + #told[5] == 0 and not again then return end
-  local entry = { 'd', user, S.now, incarnation, changed, endings, told[5], gone, S.v, on_hold(S), ended_at or false,
-    fresh, S.epoch, S.v < S.r }
-  remember(S, user, rec, cmsgpack.pack(entry))
-end
-
 -- told: {user, revision, connections, endings, leaves}. R3: one writer per element, whole states, revisions.
 local function merge(S, rec, incarnation, told, ended_at)
-  local user, before, carried = told[1], {}, find(rec[SHARES], incarnation)
+  local user, before, carried, seq = told[1], {}, find(rec[SHARES], incarnation), S.seq
+  write_arrival(S, user, rec)
   local former = carried and carried[3] or {}
   for _, c in ipairs(former) do before[c[ID]] = c end
   for _, leave in ipairs(told[5]) do forget_room(rec, leave) end
-  local opened = false
-  for _, c in ipairs(told[3]) do opened = opened or active(c) end
+  local opened = is_active(told[3])
   local present, fresh = opened or rec[PHASE] ~= OFF, rec[PHASE] == OFF and #rec[SHARES] == 0
   -- what it was told before, a store may have forgotten that lost its last writes: watchers have not
   local forgotten = not present and S.v < S.r
@@ -142,19 +119,19 @@ local function merge(S, rec, incarnation, told, ended_at)
     cause = end_connection(S, rec, e, was, since, present or (forgotten and e[5] > e[6]), carried)
     left_end(left, e, was, since)
     local rest, share = {}, find(rec[SHARES], incarnation)
-    for _, c in ipairs(share and share[3] or {}) do
+    for _, c in ipairs(share and share[3] or NONE) do
       if c[ID] ~= e[1] then rest[#rest + 1] = c end
     end
-    set_share(rec, incarnation, told[2], rest)
+    set_share(rec, share, incarnation, told[2], rest)
   end
   local list, arrived = {}, {}
-  for _, c in ipairs(told[3]) do
-    c = inherit(S, user, rec, before, c, left)
-    list[#list + 1] = c
+  for i = 1, #told[3] do
+    local c = inherit(S, user, rec, before, told[3][i], left)
+    list[i] = c
     if active(c) and not was_active(before, c) then arrived[#arrived + 1] = c end
   end
   if #list > 0 then
-    set_share(rec, incarnation, told[2], list)
+    set_share(rec, find(rec[SHARES], incarnation), incarnation, told[2], list)
     S.held[user] = true
   else
     local _, at = find(rec[SHARES], incarnation)
@@ -162,15 +139,21 @@ local function merge(S, rec, incarnation, told, ended_at)
     S.held[user] = false
   end
   local again = opened and rec[EPOCH] ~= S.epoch
-  contributed(S, user, rec, incarnation, told, former, before, list, ended_at, fresh, again)
+  local news = fresh and S.kept > 0 and #list > 0 and #told[4] + #told[5] == 0 and #(S.news[user] or NONE) + 1
+  if news then
+    remember(S, user, false)
+  else
+    contributed(S, user, rec, incarnation, told, former, before, list, ended_at, fresh, again)
+  end
   if #rec[SHARES] > (#list > 0 and 1 or 0) then take_over(rec, incarnation, list, told[4]) end
   if forgotten and #rec[HOLDS] > 0 then rec[PHASE], cause = HELD, 'connection_open' end
   for _, c in ipairs(arrived) do
     supersede(S, user, rec, incarnation, c)
-    report(S, user, rec, note_return(S, user, rec, c))
+    report(S, user, note_return(S, user, rec, c))
   end
   settle(S, user, rec, cause or (#arrived > 0 and 'connection_open') or nil)
   if opened then rec[EPOCH] = S.epoch end
+  if news then arrived_anew(S, user, rec, incarnation, list, news, seq) end
 end
 
 local operations = {}
@@ -207,7 +190,7 @@ function operations.hello(S)
   end
   local node = node_of(S, q[3])
   if node and redis.call('ZSCORE', S.keys[2], q[3]) then
-    node[1] = math.max(node[1], q[4])
+    node[1] = max(node[1], q[4])
     save_node(S, q[3], node)
   end
   return finish(S, 'OK')
@@ -224,7 +207,7 @@ function operations.join(S)
   node = node or { 0, 0, '', '' }
   local process, about = node[3], node[4]
   if q[4] ~= '' then process, about = q[4], q[5] end
-  save_node(S, q[1], { math.max(q[2], node[1]), S.now, process, about })
+  save_node(S, q[1], { max(q[2], node[1]), S.now, process, about })
   if q[4] ~= '' then
     if S.v < S.r and redis.call('SISMEMBER', S.keys[5], 's' .. q[4]) == 0 then
       redis.call('SADD', S.keys[5], 'a' .. q[4])
@@ -313,7 +296,7 @@ local function forget(S)
       local there = rec and departed(rec)
       if there and left <= S.known and S.now - rec[OFFLINE_AT] < S.remember then return end
       left = left - 1
-      if there then drop_ring(S, user, rec) end
+      if there then drop_timeline(S, user, rec) end
       if there or not rec then S.records[user] = false end
       S.away[user] = 'unsure' -- who is in the list and not away leaves it
       touch(S, user)
@@ -350,10 +333,11 @@ function operations.sweep(S)
             if not last or h[H_DEADLINE] > last[H_DEADLINE] then last = h end
           end
         end
+        if last then write_arrival(S, user, rec) end
         rec[HOLDS] = staying
         if last then
           table.sort(tabs)
-          remember(S, user, rec, cmsgpack.pack({ 'l', user, S.now, tabs, S.v }))
+          remember(S, user, cmsgpack.pack({ 'l', user, S.now, tabs, S.v }))
         end
         settle(S, user, rec, last and last[H_CAUSE])
       end
@@ -364,7 +348,7 @@ function operations.sweep(S)
   local due = redis.call('ZRANGE', S.keys[7], 0, 0, 'WITHSCORES')[2]
   local lease = redis.call('ZRANGE', S.keys[2], 0, 0, 'WITHSCORES')[2]
   local first = math.min(due and tonumber(due) or math.huge, lease and tonumber(lease) or math.huge)
-  first = first < math.huge and math.max(first, held_until(S)) - S.v
+  first = first < math.huge and max(first, held_until(S)) - S.v
   return finish(S, answer, { redis.call('HKEYS', S.keys[4]), first })
 end
 

@@ -49,7 +49,9 @@ end)
 -- record: {user} -> record or false
 operations.record = reading(function(S, q)
   fetch(S, q)
-  return { S.records[q[1]] }
+  local rec = S.records[q[1]]
+  if rec then rec[TOLD] = false end -- it is no text
+  return { rec }
 end)
 
 -- page: {cursor, skip, limit, pattern, status} -> {cursor or false, skip, {user, record} ...}
@@ -62,6 +64,7 @@ operations.page = reading(function(S, q)
       if rec and rec[SHOWN_AS][VERSION] > 0 and (not q[5] or rec[SHOWN_AS][STATUS] == q[5]) then
         if seen == q[3] then return { cursor, (i - 1) / 2, found } end
         seen = seen + 1
+        rec[TOLD] = false
         found[seen] = { scan[2][i], rec }
       end
     end
@@ -76,7 +79,7 @@ end)
 operations.timeline = reading(function(S, q)
   fetch(S, { q[1] })
   local rec = S.records[q[1]]
-  if rec and rec[TOLD] and S.kept > 0 then S.events = read_ring(S, q[1], rec[TOLD]) end
+  if rec and rec[TOLD] and S.kept > 0 then S.events = read_timeline(S, q[1], rec) end
   return {}
 end)
 
