@@ -313,3 +313,32 @@ def slow_to_return(world: World) -> None:
 
 LATER_LOSS = (Fault(30.0, FaultKind.LOSS, down=1.0),)
 FLUSH = (Fault(20.0, FaultKind.FLUSH),)
+
+
+def beats_unanswered(world: World) -> None:
+    """No renewal of a node is ever answered, and the others come after it has joined; then it alone is cut off."""
+    at, person = world.clock.after, Person(world)
+    at(12.0, person.tab("t1", 0).open)
+    server = world.servers[0]
+    for other in world.servers[1:]:
+        boot = other.boot
+        other.boot = lambda: None  # type: ignore[method-assign]
+        at(6.0, boot)
+    for desk in world.house.desks:
+        _lose_answers_of_beats(world, server, desk)
+
+
+def _lose_answers_of_beats(world: World, server: Server, desk: Desk) -> None:
+    whole = desk.beat
+
+    def beat(*arguments: object) -> object:
+        if str(arguments[0]).startswith("n0") and world.clock.now < 20.0:
+            path = server.path
+            path.loss, before = 1.0, path.loss
+            world.clock.after(0.0, setattr, path, "loss", before)
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    desk.beat = beat  # type: ignore[method-assign, assignment]
+
+
+CUT_FOR_LONG = (Fault(16.0, FaultKind.LONG_CUT, 0, 60.0),)

@@ -213,7 +213,17 @@ function operations.hello(S)
   return finish(S, 'OK')
 end
 
--- join: {incarnation, channel, lease, process, about}
+-- Who has a lease: a node that is cut off must know where else its clients can go.
+local function leases_of(S)
+  local leases, found = {}, redis.call('ZRANGE', S.keys[2], 0, -1, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local other = node_of(S, found[i]) or { 0, 0, '', '' }
+    leases[#leases + 1] = { found[i], other[3], tonumber(found[i + 1]), other[4] or '' }
+  end
+  return leases
+end
+
+-- join: {incarnation, channel, lease, process, about} -> leases
 function operations.join(S)
   local q = S.request
   if S.run == '' then return finish(S, 'NO_EPOCH') end
@@ -231,7 +241,7 @@ function operations.join(S)
     end
     notice(S, 'joined', q[4], '', '', '', '')
   end
-  return finish(S, 'OK')
+  return finish(S, 'OK', leases_of(S))
 end
 
 -- beat: {incarnation, channel, lease, about} -> {carried, leases, figures}
@@ -242,13 +252,8 @@ function operations.beat(S)
   redis.call('ZADD', S.keys[2], S.v + q[3], q[1])
   node[4] = q[4] or node[4]
   save_node(S, q[1], node)
-  local leases, found = {}, redis.call('ZRANGE', S.keys[2], 0, -1, 'WITHSCORES')
-  for i = 1, #found, 2 do
-    local other = node_of(S, found[i]) or { 0, 0, '', '' }
-    leases[#leases + 1] = { found[i], other[3], tonumber(found[i + 1]), other[4] or '' }
-  end
   local known = redis.call('HLEN', S.keys[6])
-  return finish(S, 'OK', { redis.call('SCARD', S.keys[13]), leases,
+  return finish(S, 'OK', { redis.call('SCARD', S.keys[13]), leases_of(S),
     { known, known - redis.call('ZCARD', S.keys[8]), redis.call('ZCARD', S.keys[7]),
       redis.call('ZCARD', S.keys[10]) } })
 end
@@ -322,7 +327,7 @@ local function forget(S)
   end
 end
 
--- sweep: {limit} -> {dead, due}. R4, R7: the one place where a window ends by itself.
+-- sweep: {limit, with leases} -> {dead, due, leases}. R4, R7: the one place where a window ends by itself.
 function operations.sweep(S)
   local limit = S.request[1]
   if S.run == '' then return finish(S, 'NO_EPOCH') end
@@ -365,7 +370,7 @@ function operations.sweep(S)
   local lease = redis.call('ZRANGE', S.keys[2], 0, 0, 'WITHSCORES')[2]
   local first = math.min(due and tonumber(due) or math.huge, lease and tonumber(lease) or math.huge)
   first = first < math.huge and math.max(first, held_until(S)) - S.v
-  return finish(S, answer, { redis.call('HKEYS', S.keys[4]), first })
+  return finish(S, answer, { redis.call('HKEYS', S.keys[4]), first, S.request[2] and leases_of(S) or {} })
 end
 
 -- reap: {incarnation, {cause = window}, limit} -> drained. In slices, so that nobody waits for long.
