@@ -39,6 +39,12 @@ local function inherit(S, user, rec, before, c, left)
   return c
 end
 
+-- Whether a kick is remembered: a node may tell later of an end before it, which leaves no window.
+local function kicked(rec)
+  for _, d in ipairs(rec[DEPARTURES]) do if d[3] then return true end end
+  return false
+end
+
 local function settle(S, user, rec, cause)
   touch(S, user)
   local before, opened, connecting = rec[PHASE], false, false
@@ -68,7 +74,7 @@ local function settle(S, user, rec, cause)
   -- R8: who is back from a window of an epoch that was lost is told again: watchers may know that it ran out
   local again = before == HELD and phase == ON and rec[EPOCH] ~= S.epoch
   publish(S, user, rec, cause or 'state', again)
-  if phase == OFF and #rec[SHARES] == 0 and rec[SHOWN_AS][VERSION] == 0 then
+  if phase == OFF and #rec[SHARES] == 0 and rec[SHOWN_AS][VERSION] == 0 and not kicked(rec) then
     drop_ring(S, user, rec)
     S.records[user] = false -- nobody was ever told of this one
   end
@@ -306,6 +312,12 @@ local function retire(S, incarnation, cause)
   end
 end
 
+-- When somebody went; of whom nobody was ever told, only a kick is remembered.
+local function left_at(rec)
+  local last = rec[DEPARTURES][#rec[DEPARTURES]]
+  return (rec[SHOWN_AS][VERSION] > 0 or not last) and rec[OFFLINE_AT] or last[4]
+end
+
 -- Drop users who have been offline for long, or for whom there is no room: who departed first is the first to go, also
 -- when the server's clock went back meanwhile.
 local function forget(S)
@@ -316,7 +328,7 @@ local function forget(S)
     for _, user in ipairs(users) do
       local rec = S.records[user]
       local there = rec and departed(rec)
-      if there and left <= S.known and S.now - rec[OFFLINE_AT] < S.remember then return end
+      if there and left <= S.known and S.now - left_at(rec) < S.remember then return end
       left = left - 1
       if there then drop_ring(S, user, rec) end
       if there or not rec then S.records[user] = false end
