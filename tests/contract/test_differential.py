@@ -104,8 +104,16 @@ class Pair:
 
     def compare(self, answer: Answer, told: Told, events: list[Event] | None = None) -> None:
         state = self.ledger.state
-        here = (answer, state.epoch, state.seq, state.clock.value, state.clock.held_until, state.clock.recovering)
-        there = (told.answer, told.epoch, told.seq, told.clock, told.held_until, told.recovering)
+        here = (
+            answer,
+            state.epoch,
+            state.seq,
+            state.clock.value,
+            state.clock.held_until,
+            state.clock.recovering,
+            state.born,
+        )
+        there = (told.answer, told.epoch, told.seq, told.clock, told.held_until, told.recovering, told.born)
         assert here == there
         entries = self.ledger.take_entries()
         happened = [entry for entry in entries if not isinstance(entry, Given)]

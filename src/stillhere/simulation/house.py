@@ -293,6 +293,7 @@ class Desk:
             "clock": clock.value,
             "held_until": clock.held_until,
             "recovering": clock.recovering,
+            "born": state.born,
         }
         if events and isinstance(told, ToldEvents):
             changes["events"] = events

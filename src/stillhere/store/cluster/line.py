@@ -34,6 +34,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing expires before this value of the clock."""
     recovering: bool = False
     """Nodes may still have to tell what they carry: who is not there is *unknown*, not offline."""
+    born: int = 0
+    """The epoch in which the data began, before which the clock did not run."""
 
 
 class ToldEvents(Told, frozen=True, kw_only=True):

@@ -21,9 +21,6 @@ from stillhere.store.contract import Cursor, Fenced, StoreUnavailable
 
 T = TypeVar("T", bound=Told)
 
-BEGAN_ANEW = 10.0
-"""Seconds by which a store clock goes back that begins anew; a failover takes back less."""
-
 
 class Partition:
     """See the module. One request at a time; those that only read have a line of their own."""
@@ -53,7 +50,7 @@ class Partition:
         """Those that this node knows to be alive: they are awaited in a recovery."""
         self.leases: Sequence[Lease] = ()
         self.figures = Figures()
-        self.epoch = 0
+        self.epoch = self.born = 0
         self.place = Cursor(0, 0)
         self.clock = 0.0
         self.before = 0.0
@@ -235,9 +232,9 @@ class Partition:
                 await line.close()
             raise
         self._lost = self._lost or told.answer is Answer.FENCED or told.epoch != self.epoch
-        if told.clock < self.clock - BEGAN_ANEW:
+        if told.born != self.born:
             self.before += self.clock
-        self.epoch = told.epoch
+        self.epoch, self.born = told.epoch, told.born
         self.place = Cursor(told.epoch, told.seq)
         self.clock, self.held_until, self.recovering = told.clock, told.held_until, told.recovering
         return told

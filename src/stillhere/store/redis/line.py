@@ -103,7 +103,7 @@ class RedisLine:
         reply = await self._link.call(LIBRARY.function(operation), keys, [self._limits, codec.pack(request)])
         try:
             head, events, body = reply
-            answer, epoch, seq, clock, held_until, recovering = codec.unpack(head)
+            answer, epoch, seq, clock, held_until, recovering, born = codec.unpack(head)
             if answer == "STAMP":
                 raise self._other_stamp(codec.unpack(body)[0])
             told = {
@@ -113,6 +113,7 @@ class RedisLine:
                 "clock": float(clock),
                 "held_until": float(held_until),
                 "recovering": recovering,
+                "born": born,
             }
             return told, events, codec.unpack(body)
         except (ValueError, TypeError, msgspec.MsgspecError) as error:

@@ -201,6 +201,10 @@ function operations.hello(S)
     end
     local base = math.max(S.epoch, q[2], math.floor(S.now * 1000 + 0.5) * 1024)
     S.epoch = (math.floor(base / 1024) + 1) * 1024 + q[5]
+    if S.born == 0 then
+      S.born = S.epoch
+      redis.call('HSET', S.keys[1], 'born', text(S.born))
+    end
     -- whether an empty store ever had anything, a node that knows says within its beat
     S.r = S.v + (new and math.min(S.gap_hold, S.recovery) or S.recovery)
   elseif S.wiped and S.v < S.r and q[2] ~= 0 and q[2] ~= S.epoch then
