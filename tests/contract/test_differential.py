@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from stillhere.core.words import (
     TabId,
     UserId,
 )
-from stillhere.store.cluster.line import Told
+from stillhere.store.cluster.line import Lease, Told
 from stillhere.store.redis import codec
 from stillhere.store.redis.library import LIBRARY
 from stillhere.store.redis.line import LineOptions, RedisLine, keys_of
@@ -103,8 +104,16 @@ class Pair:
 
     def compare(self, answer: Answer, told: Told, events: list[Event] | None = None) -> None:
         state = self.ledger.state
-        here = (answer, state.epoch, state.seq, state.clock.value, state.clock.held_until, state.clock.recovering)
-        there = (told.answer, told.epoch, told.seq, told.clock, told.held_until, told.recovering)
+        here = (
+            answer,
+            state.epoch,
+            state.seq,
+            state.clock.value,
+            state.clock.held_until,
+            state.clock.recovering,
+            state.born,
+        )
+        there = (told.answer, told.epoch, told.seq, told.clock, told.held_until, told.recovering, told.born)
         assert here == there
         entries = self.ledger.take_entries()
         happened = [entry for entry in entries if not isinstance(entry, Given)]
@@ -146,7 +155,10 @@ class Pair:
             self.nodes.append(node)
         process = self.rng.choice([name, name, ""])
         answer = self.ledger.join(self.now, node.incarnation, node.channel, LEASE, process, b"{}")
-        self.compare(answer, await self.line.join(node.incarnation, node.channel, LEASE, process, b"{}"))
+        told = await self.line.join(node.incarnation, node.channel, LEASE, process, b"{}")
+        self.compare(answer, told)
+        if answer is Answer.OK:
+            self.named(told.leases)
 
     async def beat(self) -> None:
         node, channel = self.somebody()
@@ -155,15 +167,18 @@ class Pair:
         told = await self.line.beat(node.incarnation, channel, LEASE, about)
         self.compare(answer, told)
         if answer is Answer.OK:
-            state = self.ledger.state
             assert told.carried == len(self.ledger.holders.get(node.incarnation, ()))
-            assert {x.incarnation: x.deadline for x in told.leases} == state.leases
-            for x in told.leases:
-                assert x.process == state.processes.get(x.incarnation, "")
-                assert x.about == state.about.get(x.incarnation, b"") or not x.process
+            self.named(told.leases)
             figures = told.figures
             assert (figures.users_known, figures.users_present) == (len(self.ledger.records), self.ledger.users_present)
             assert (figures.windows_pending, figures.rooms) == (self.ledger.windows_pending, len(self.ledger.rooms))
+
+    def named(self, leases: Sequence[Lease]) -> None:
+        state = self.ledger.state
+        assert {x.incarnation: x.deadline for x in leases} == state.leases
+        for x in leases:
+            assert x.process == state.processes.get(x.incarnation, "")
+            assert x.about == state.about.get(x.incarnation, b"") or not x.process
 
     async def asserted(self) -> None:
         node, channel = self.somebody()
@@ -179,13 +194,17 @@ class Pair:
         assert self.ledger.take_inherited() == list(got.inherited)
 
     async def sweep(self) -> None:
-        limit = self.rng.choice([1, 2, 100])
+        limit, leases = self.rng.choice([1, 2, 100]), self.rng.random() < 0.3
         answer = self.ledger.sweep(self.now, limit)
-        told = await self.line.sweep(limit)
+        told = await self.line.sweep(limit, leases=leases)
         self.compare(answer, told, list(told.events))
         if answer is not Answer.NO_EPOCH:
             assert sorted(told.dead) == sorted(self.ledger.state.dead)
             assert told.due == self.ledger.next_deadline()
+            if leases:
+                self.named(told.leases)
+            else:
+                assert told.leases == []
 
     async def reap(self) -> None:
         for incarnation, cause in list(self.ledger.state.dead.items()):

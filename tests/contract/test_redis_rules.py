@@ -15,14 +15,16 @@ import redis.exceptions as failures
 
 from stillhere.core.events import Change, GraceStarted, NoticeKind, Transition
 from stillhere.core.leases import Answer
-from stillhere.core.record import Hold
+from stillhere.core.record import Ending, Hold
 from stillhere.core.words import (
     Availability,
     Cause,
     ConnectionId,
     Incarnation,
     RoomName,
+    SessionId,
     Status,
+    TabId,
     UserId,
 )
 from stillhere.store.contract import StoreRefused
@@ -321,6 +323,23 @@ async def test_who_is_forgotten_leaves_nothing_behind(stand: Stand) -> None:
     assert {field.partition(b"\0")[0] for field in stand.client.hkeys(TIMELINES)} == {b"bob"}
     await stand.pass_by(60)
     assert not stand.client.exists(USERS, TIMELINES, AWAY, DUE, ROOMS, NAMES, keys_of(0, N1)[-1])
+
+
+async def test_a_kick_of_somebody_unknown_covers_the_ends_before_it_and_is_forgotten_in_time(stand: Stand) -> None:
+    await stand.begin()
+    kick = Ending(ConnectionId(""), SessionId(""), TabId(""), Cause.KICKED, 0.0, 0.0)
+    await stand.put(N1, stand.told(ANN, endings=(kick,)))
+    stand.wait(1.0)
+    late = ends(stand.connection(), 15.0, ago=3.0)
+    await stand.put(N2, stand.told(ANN, stand.connection("c2", "t2"), endings=(late,)))
+    await stand.put(N2, stand.told(ANN, endings=(ends(stand.connection("c2", "t2"), 0.0),)))
+    assert await stand.shown() is Status.OFFLINE
+    await stand.put(N1, stand.told(UserId("bob"), endings=(kick,)))
+    assert stand.client.zrange(AWAY, 0, -1) == [b"ann", b"bob"]
+    await stand.pass_by(59)
+    assert stand.client.hexists(USERS, "bob")
+    await stand.pass_by(1)
+    assert not stand.client.exists(USERS, TIMELINES, AWAY)
 
 
 async def test_who_departed_first_is_forgotten_first_though_the_clock_went_back(stand: Stand) -> None:

@@ -313,3 +313,81 @@ def slow_to_return(world: World) -> None:
 
 LATER_LOSS = (Fault(30.0, FaultKind.LOSS, down=1.0),)
 FLUSH = (Fault(20.0, FaultKind.FLUSH),)
+
+
+def beats_unanswered(world: World) -> None:
+    """No renewal of a node is ever answered, and the others come after it has joined; then it alone is cut off."""
+    at, person = world.clock.after, Person(world)
+    at(12.0, person.tab("t1", 0).open)
+    server = world.servers[0]
+    for other in world.servers[1:]:
+        boot = other.boot
+        other.boot = lambda: None  # type: ignore[method-assign]
+        at(6.0, boot)
+    for desk in world.house.desks:
+        _lose_answers_of_beats(world, server, desk)
+
+
+def _lose_answer(world: World, server: Server) -> None:
+    """Of the request that is being executed."""
+    server.path.loss = 1.0
+    world.clock.after(0.0, setattr, server.path, "loss", 0.0)
+
+
+def _lose_answers_of_beats(world: World, server: Server, desk: Desk) -> None:
+    whole = desk.beat
+
+    def beat(*arguments: object) -> object:
+        if str(arguments[0]).startswith("n0") and world.clock.now < 20.0:
+            _lose_answer(world, server)
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    desk.beat = beat  # type: ignore[method-assign, assignment]
+
+
+CUT_FOR_LONG = (Fault(16.0, FaultKind.LONG_CUT, 0, 60.0),)
+
+
+def two_ends_told_again(world: World) -> None:
+    """The page comes back for a moment and goes again; what is told of it is answered only the third time.
+
+    The store has become slow by then: something ended longer ago than the request says.
+    """
+    at, tab = world.clock.after, Person(world).tab("t1", 0)
+    at(5.0, tab.open)
+    at(19.8, _lose_answers_of_puts, world, UserId("p"), 2)
+    at(20.0, tab.reload, 1001, 0.5)
+    at(21.0, tab.shut, 1000)
+    at(23.0, setattr, world.house, "slow", 0.9)
+    at(35.0, setattr, world.house, "slow", 0.0)
+
+
+def _lose_answers_of_puts(world: World, user: UserId, times: int) -> None:
+    """The next puts of this user that the first node sends are executed, and not answered."""
+    desk = world.house.desks[0]
+    whole, left = desk.put, [None] * times
+
+    def put(*arguments: object) -> object:
+        if left and any(told.user == user for told in arguments[2]):  # type: ignore[attr-defined]
+            left.pop()
+            _lose_answer(world, world.servers[0])
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    desk.put = put  # type: ignore[method-assign, assignment]
+
+
+def kicked_unknown(world: World) -> None:
+    """He came for a moment, and is kicked before the store was told of him; then he comes anew.
+
+    The node waits for the answer to a request about somebody else.
+    """
+    at, other, person = world.clock.after, Person(world, "q"), Person(world)
+    first, second = person.tab("t1", 0), person.tab("t2", 0)
+    server = world.servers[1]
+    at(19.0, _lose_answers_of_puts, world, UserId("q"), 1)
+    at(19.95, other.tab("t1", 0).open)
+    at(20.2, first.open)
+    at(20.6, first.shut, 1001)
+    at(21.0, lambda: server.loop.deliver(lambda: server.loop.create_task(world._kick(server, "p"))))
+    at(21.5, second.open)
+    at(24.0, second.shut, 1000)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.no_cover
         pytest.param(s.paused_and_reaped, s.RESTART, id="told-again-a-connection-does-not-supersede-itself"),
         pytest.param(s.gap_hold, s.GAP_HOLD, id="who-came-back-during-an-outage-is-heard-first"),
         pytest.param(s.shed_departure, s.CUT_SHORTLY, id="a-bye-ends-the-window-of-which-the-news-come-late"),
+        pytest.param(s.beats_unanswered, s.CUT_FOR_LONG, id="without-one-renewal-answered-a-node-knows-the-others"),
     ],
 )
 def test_the_story_ends_well(script: s.Script, faults: tuple[Fault, ...], seed: int) -> None:

@@ -64,6 +64,8 @@ class LedgerState(msgspec.Struct, array_like=True):
     """Those that have, in this epoch."""
     wiped: bool = False
     """The epoch began with an empty store: windows are lost too, so the recovery lasts its whole time."""
+    born: int = 0
+    """The epoch in which the data began: another one means that all was lost, and that the clock began anew."""
 
 
 class Leases:
@@ -105,6 +107,7 @@ class Leases:
             state.awaited = {state.processes.get(inc, inc) for inc in state.leases}
             state.asserted = set()
             state.epoch = (max(state.epoch, known_epoch, round(now * 1000) * 1024) // 1024 + 1) * 1024 + nonce
+            state.born = state.born or state.epoch
             limits = self.limits.clock
             hold = min(limits.gap_hold, limits.recovery_hold) if new else limits.recovery_hold
             state.clock.recover_until = state.clock.value + hold

@@ -187,7 +187,7 @@ class Ledger(Leases):
                 self.holders.setdefault(incarnation, set()).add(record.user)
             self._watch_deadline(record)
             if record.phase is Phase.OFFLINE and not record.shares:
-                departed.append((record.offline_at, record.user))
+                departed.append((record.left_at, record.user))
         self._departed = OrderedDict((user, at) for at, user in sorted(departed))
 
     def doubtful(self, user: UserId) -> bool:
@@ -377,14 +377,17 @@ class Ledger(Leases):
             self.rooms.setdefault(room, set()).add(user)
 
     def _keep(self, record: Record) -> None:
-        """Who is offline and whom no node carries may be forgotten in time; who never was shown, at once."""
+        """Who is offline and whom no node carries may be forgotten in time; who never was shown, at once.
+
+        But for one who was kicked: a node may tell later of an end before that, which leaves no window.
+        """
         if record.phase is not Phase.OFFLINE or record.shares:
             self._departed.pop(record.user, None)
-        elif not record.shown.version:
+        elif not record.shown.version and not any(d.everything for d in record.departures):
             self._departed.pop(record.user, None)
             del self.records[record.user]
         elif record.user not in self._departed:
-            self._departed[record.user] = record.offline_at
+            self._departed[record.user] = record.left_at
 
     def _watch_deadline(self, record: Record) -> None:
         self._deadlines.set(record.user, min((h.deadline for h in record.holds.values()), default=None))
@@ -395,8 +398,8 @@ class Ledger(Leases):
         for _ in range(_FORGET_MOST):
             if not departed:
                 return
-            user, at = next(iter(departed.items()))
-            if len(departed) <= self.limits.known_users and now - at < self.limits.remember:
+            user = next(iter(departed))
+            if len(departed) <= self.limits.known_users and now - self.records[user].left_at < self.limits.remember:
                 return
             del departed[user]
             del self.records[user]

@@ -238,6 +238,12 @@ class Record(msgspec.Struct, array_like=True):
     """Connections of which the window was taken over by a later one of the tab, or ended by a goodbye: the news of
     their end may come again, with an ``ago`` that leaves out how long it was on its way."""
 
+    @property
+    def left_at(self) -> float:
+        """When the user went, Unix time: for how long a user who is offline and carried by nobody is remembered."""
+        # of whom nobody was ever told, only a kick is remembered
+        return self.departures[-1].at if not self.shown.version and self.departures else self.offline_at
+
     def connections(self) -> list[tuple[Incarnation, ConnectionSummary]]:
         """Every connection, oldest first, with the incarnation that carries it."""
         found = [(inc, c) for inc, share in self.shares.items() for c in share.connections]

@@ -150,10 +150,15 @@ class Isolation:
                 question.cancel()
 
     async def _remember(self) -> None:
-        """Note the other nodes' addresses as of the last beat. While beats fail, these are not news."""
+        """Note the other nodes' addresses as of the last answer that named them.
+
+        While the store fails these are not news, but for those that were never noted: the last answer before it is cut
+        off may be the first that names anybody.
+        """
         node = self._node
-        if node.store.applies_at_once or node.keeper.failing_since is not None:
+        if node.store.applies_at_once:
             return
+        failing = node.keeper.failing_since is not None
         try:
             states = await node.store.nodes()
         except StoreError:
@@ -162,7 +167,9 @@ class Isolation:
         for state in states:
             about = None if node.store.mine(state.incarnation) else decode_about(state.about)
             # a former run of this node may still have its lease, and its address is ours
-            if about is not None and about.address and about.node != node.name:
+            if about is None or not about.address or about.node == node.name:
+                continue
+            if not (failing and about.address in known):
                 known.pop(about.address, None)
                 known[about.address] = about.node, now
         while len(known) > KNOWN_MOST:

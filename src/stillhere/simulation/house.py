@@ -26,6 +26,7 @@ from stillhere.store.cluster.line import (
     ToldBeat,
     ToldEvents,
     ToldLog,
+    ToldNodes,
     ToldPage,
     ToldReap,
     ToldRecord,
@@ -130,20 +131,17 @@ class Desk:
         ledger.speak(incarnation, channel)
         return self._tell("hello", incarnation, Told(answer=Answer.OK), channel=channel)
 
-    def join(self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes) -> Told:
+    def join(self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes) -> ToldNodes:
         answer = self.ledger.join(self.house.now(), incarnation, channel, lease, process, about)
-        return self._tell("join", incarnation, Told(answer=answer), channel=channel)
+        return self._tell("join", incarnation, ToldNodes(answer=answer, leases=self._leases()), channel=channel)
 
     def beat(self, incarnation: Incarnation, channel: int, lease: float, about: bytes) -> ToldBeat:
-        ledger, state = self.ledger, self.ledger.state
+        ledger = self.ledger
         answer = ledger.beat(self.house.now(), incarnation, channel, lease, about)
         told = ToldBeat(
             answer=answer,
             carried=len(ledger.holders.get(incarnation, ())),
-            leases=[
-                Lease(inc, state.processes.get(inc, ""), at, state.about.get(inc, b""))
-                for inc, at in sorted(state.leases.items())
-            ],
+            leases=self._leases(),
             figures=Figures(len(ledger.records), ledger.users_present, ledger.windows_pending, len(ledger.rooms)),
         )
         return self._tell("beat", incarnation, told, channel=channel)
@@ -158,10 +156,11 @@ class Desk:
         told = ToldEvents(answer=answer, inherited=self.ledger.take_inherited())
         return self._tell("put", incarnation, told, noted, channel)
 
-    def sweep(self, limit: int) -> ToldSweep:
+    def sweep(self, limit: int, *, leases: bool = False) -> ToldSweep:
         ledger = self.ledger
         answer = ledger.sweep(self.house.now(), limit)
-        told = ToldSweep(answer=answer, dead=sorted(ledger.state.dead), due=ledger.next_deadline())
+        named = self._leases() if leases else ()
+        told = ToldSweep(answer=answer, dead=sorted(ledger.state.dead), due=ledger.next_deadline(), leases=named)
         return self._tell("sweep", Incarnation(""), told)
 
     def reap(self, incarnation: Incarnation, windows: Mapping[Cause, float], limit: int) -> ToldReap:
@@ -249,6 +248,13 @@ class Desk:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _leases(self) -> list[Lease]:
+        state = self.ledger.state
+        return [
+            Lease(inc, state.processes.get(inc, ""), at, state.about.get(inc, b""))
+            for inc, at in sorted(state.leases.items())
+        ]
+
     @property
     def _empty(self) -> bool:
         """Nobody has said hello since everything was lost."""
@@ -287,6 +293,7 @@ class Desk:
             "clock": clock.value,
             "held_until": clock.held_until,
             "recovering": clock.recovering,
+            "born": state.born,
         }
         if events and isinstance(told, ToldEvents):
             changes["events"] = events

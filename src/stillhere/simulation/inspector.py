@@ -244,7 +244,11 @@ class Inspector(Judge):
                 continue
             self.made("8")
             windows = memory.windows.get(user)
-            if windows is None or not windows.running(at):
+            if windows is not None and windows.running(at):
+                continue
+            if windows is not None and windows.lingering(at):
+                self.excused("8", "a bye was told of somebody unknown, and an end before it later")
+            else:
                 self.broken("8", "held, although every window is over or was ended by a departure", user)
 
     def emitted(self, desk: Desk, entry: Transition | Notice, epoch: int) -> None:
@@ -285,7 +289,7 @@ class Inspector(Judge):
             self.broken("7", "OFFLINE while an upgrade is in flight", user)
         memory = self.of(desk.number)
         windows = memory.windows.pop(user, Windows())
-        windows.promised, windows.spare, ended = [], [], windows.promised
+        windows.spare, windows.unremembered, windows.promised, ended = [], [], [], windows.promised
         memory.windows[user] = windows
         for promise in ended:
             self.made("I6")

@@ -42,8 +42,8 @@ class Judge:
         """Nodes that were behind then."""
         self.evicted_at: dict[str, float] = {}
         self.kicked_at: dict[str, float] = {}
-        self.kicks: list[tuple[float, float, str, bool]] = []
-        """Kicks: when every node had been told, when it began, whom, and whether the store had a record of him."""
+        self.kicks: list[tuple[float, float, str]] = []
+        """Kicks: when every node had been told, when it began, and whom."""
         self._unknown: set[tuple[str, str]] = set()
         """Of whom a watcher was told last that nobody knows."""
         self._shown: dict[tuple[str, str], tuple[float, float]] = {}
@@ -160,20 +160,20 @@ class Judge:
         now = self.world.clock.now
         due = [kick for kick in self.kicks if kick[0] <= now - KICKED]
         self.kicks = [kick for kick in self.kicks if kick[0] > now - KICKED]
-        for told_at, at, user, known in due:
+        for told_at, at, user in due:
             self.made("K")
             for wire in self.connected(user):
                 if wire.welcomed_at >= at - 0.1:
                     continue
                 if self.touch.lately(wire.server):
                     self.excused("K", self.touch.lately(wire.server))
-                    self.kicks.append((told_at, at, user, known))
+                    self.kicks.append((told_at, at, user))
                     break
                 if self.world.house.down is not None:
                     self.excused("K", "the store is away")
-                    self.kicks.append((now - KICKED + BACK, at, user, known))
+                    self.kicks.append((now - KICKED + BACK, at, user))
                     break
-                if self._is_lost(user, wire, told_at, known=known):
+                if self._is_lost(user, wire, told_at):
                     self.excused("K", "the store lost its data, and the kick, before the node heard of it")
                     continue
                 self.broken("K", f"{wire.tab.id} is open on {wire.server.name} {KICKED:.0f} s after a kick", user)
@@ -185,16 +185,10 @@ class Judge:
             server.number for server in self.world.servers if self.touch.lately(server) or self.touch.behind(server)
         )
 
-    def _is_lost(self, user: str, wire: Wire, told_at: float, *, known: bool) -> bool:
-        """Whether a node could not hear of a kick in time: the store lost it at once, or while the node was behind.
-
-        Of a user whom it does not know, since only a node that is still behind could tell of him, it remembers no
-        goodbye.
-        """
+    def _is_lost(self, user: str, wire: Wire, told_at: float) -> bool:
+        """Whether a node could not hear of a kick in time: the store lost it at once, or while the node was behind."""
         partition = self.world.partition_of(user)
         lost_at = self.lost_at.get(partition, -inf)
         if told_at <= lost_at < told_at + ON_ITS_WAY:
             return True
-        if wire.server.number not in self._lost_behind.get(partition, ()):
-            return False
-        return lost_at >= told_at or (not known and self.touch.behind(wire.server) >= self.world.clock.now - lost_at)
+        return lost_at >= told_at and wire.server.number in self._lost_behind.get(partition, ())

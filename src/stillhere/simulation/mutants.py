@@ -23,6 +23,7 @@ from stillhere.core.words import Incarnation, Phase, UserId
 from stillhere.server.keeper import Keeper
 from stillhere.simulation.house import Desk
 from stillhere.store.cluster import follow
+from stillhere.store.cluster.line import ToldNodes
 from stillhere.store.cluster.partition import Partition
 from stillhere.store.cluster.store import ClusterStore
 from stillhere.store.contract import Cursor, Fenced, LogPage, Outcome, Snapshot, StoreError
@@ -206,6 +207,21 @@ def _no_departures() -> Iterable[Change]:
     yield windows, "_depart", depart
 
 
+def _no_kick_of_strangers() -> Iterable[Change]:
+    whole = Ledger._keep
+
+    def keep(self: Ledger, record: Record) -> None:
+        if not record.shown.version:
+            record.departures = ()
+        whole(self, record)
+
+    yield Ledger, "_keep", keep
+
+
+def _ends_taken_over_forgotten() -> Iterable[Change]:
+    yield windows, "_note_ended", lambda record, hold: None
+
+
 def _no_upgrades() -> Iterable[Change]:
     def situation(record: Record) -> windows.Situation:
         found = windows.Situation.PENDING if record.holds else windows.Situation.NOTHING
@@ -229,6 +245,16 @@ def _no_reemit() -> Iterable[Change]:
 
 
 # -- a node's procedure -----------------------------------------------------------------------------------------------
+
+
+def _renewals_alone_name_nodes() -> Iterable[Change]:
+    join, sweep = Desk.join, Desk.sweep
+
+    def nameless(self: Desk, *arguments: Any) -> ToldNodes:
+        return msgspec.structs.replace(join(self, *arguments), leases=())
+
+    yield Desk, "join", nameless
+    yield Desk, "sweep", lambda self, limit, *, leases: sweep(self, limit)
 
 
 def _mark_after_join() -> Iterable[Change]:
@@ -322,9 +348,12 @@ MUTANTS: Mapping[str, Callable[[], Iterable[Change]]] = {
     "newest window": _newest_window,
     "blind sweep": _blind_sweep,
     "no departures": _no_departures,
+    "no kick of strangers": _no_kick_of_strangers,
+    "ends taken over are forgotten": _ends_taken_over_forgotten,
     "no upgrades": _no_upgrades,
     "no doubtful": _no_doubtful,
     "no re-emit": _no_reemit,
+    "renewals alone name nodes": _renewals_alone_name_nodes,
     "mark after join": _mark_after_join,
     "no digest": _no_digest,
     "offline in recovery": _offline_in_recovery,

@@ -22,6 +22,7 @@ from stillhere.store.cluster.line import (
     ToldBeat,
     ToldEvents,
     ToldLog,
+    ToldNodes,
     ToldPage,
     ToldReap,
     ToldRecord,
@@ -162,7 +163,7 @@ class LedgerLine(Conversation):
         desk = self.desk
         return await self._ask(lambda: desk.hello(known_epoch, incarnation, channel, nonce, list(processes)))
 
-    async def join(self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes) -> Told:
+    async def join(self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes) -> ToldNodes:
         desk = self.desk
         return await self._ask(lambda: desk.join(incarnation, channel, lease, process, about))
 
@@ -178,9 +179,9 @@ class LedgerLine(Conversation):
         desk = self.desk
         return await self._ask(lambda: desk.put(incarnation, channel, contributions))
 
-    async def sweep(self, limit: int) -> ToldSweep:
+    async def sweep(self, limit: int, *, leases: bool = False) -> ToldSweep:
         desk = self.desk
-        return await self._ask(lambda: desk.sweep(limit))
+        return await self._ask(lambda: desk.sweep(limit, leases=leases))
 
     async def reap(self, incarnation: Incarnation, windows: Mapping[Cause, float], limit: int) -> ToldReap:
         desk = self.desk

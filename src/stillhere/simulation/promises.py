@@ -41,7 +41,7 @@ class Departure(msgspec.Struct, frozen=True):
     everything: bool
     at: float
     stranger: bool = False
-    """The store knew nothing of the user, and keeps no record of somebody who was never there."""
+    """The bye of a user of whom the store knew nothing: it keeps no record of somebody who was never there."""
 
     def speaks_for(self, session: str, tab: str, cause: Cause) -> bool:
         """Whether it ends windows of this tab or session: nobody closed a tab whose node was lost."""
@@ -53,6 +53,8 @@ class Windows(msgspec.Struct):
 
     promised: list[Promise] = []
     spare: list[Promise] = []
+    unremembered: list[Promise] = []
+    """Of ends before the bye of a stranger, told after it: to the store they look like any other."""
     departures: list[Departure] = []
     closed: dict[str, float] = {}
     """When a connection of a tab last ended by itself."""
@@ -80,12 +82,14 @@ class Windows(msgspec.Struct):
             carried: the store had the connection as active.
             murky: when the store's clock last was disturbed: the order of what lies on both sides is not known.
             stranger: the store knew nothing of the user, and is told of no connection.
+
+        A kick is remembered even of a stranger, a bye is not.
         """
         since = now - ending.ago
         final = ending.cause in FINAL_CAUSES
         if final and ending.cause is not Cause.SUPERSEDED:
             everything = ending.cause is not Cause.BYE
-            self._depart(Departure(ending.session, ending.tab, everything, since, stranger), murky)
+            self._depart(Departure(ending.session, ending.tab, everything, since, stranger and not everything), murky)
         promise = Promise(
             ending.connection,
             ending.session,
@@ -104,13 +108,14 @@ class Windows(msgspec.Struct):
         if (told and not carried) or not present or ending.last is None or ending.window <= 0:
             return
         over = [d for d in self.departures if d.speaks_for(ending.session, ending.tab, ending.cause)]
-        if all(d.at < since - NEAR for d in over):
+        after = [d for d in over if d.at >= since - NEAR]
+        known = [d for d in after if not (d.at < since + NEAR or murky >= min(since, d.at))]
+        if not after:
             self.promised.append(promise)
-        elif (
-            all(d.at < since + NEAR or d.stranger or murky >= min(since, d.at) for d in over if d.at >= since - NEAR)
-            or len(self.departures) > REMEMBERED
-        ):
+        elif not known or len(self.departures) > REMEMBERED:
             self.spare.append(promise)
+        elif all(d.stranger for d in known):
+            self.unremembered.append(promise)
 
     def _depart(self, departure: Departure, murky: float) -> None:
         self.departures.append(departure)
@@ -141,6 +146,11 @@ class Windows(msgspec.Struct):
         """Whether some window is not over yet, on the store clock."""
         return any(p.deadline > clock for p in self.promised) or any(p.deadline > clock for p in self.spare)
 
+    def lingering(self, clock: float) -> bool:
+        """Whether the store may keep a window because it does not remember a bye."""
+        return any(p.deadline > clock for p in self.unremembered)
+
     def copy(self) -> Windows:
         """As it is now; what is in it never changes."""
-        return Windows(list(self.promised), list(self.spare), list(self.departures), dict(self.closed), set(self.told))
+        kinds = list(self.promised), list(self.spare), list(self.unremembered)
+        return Windows(*kinds, list(self.departures), dict(self.closed), set(self.told))

@@ -235,13 +235,12 @@ class World:
         if server.node is None:
             return
         self.inspector.kicked_at[user] = began = self.clock.now
-        known = self.record_of(user) is not None
         try:
             await dismiss(server.node, UserId(user), "kicked", Cause.KICKED, lambda: None)
         except StoreError:
             self.note(user, "is kicked on %s alone: the others could not be told", server.name)
         else:
-            self.inspector.kicks.append((self.clock.now, began, user, known))
+            self.inspector.kicks.append((self.clock.now, began, user))
 
     def partition_of(self, user: str) -> int:
         """Which desk has a user."""

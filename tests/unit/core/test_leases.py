@@ -88,6 +88,18 @@ def test_a_restart_that_kept_the_data_is_over_when_all_have_told_what_they_carry
     assert not house.ledger.state.clock.on_hold
 
 
+def test_data_are_known_by_the_epoch_in_which_they_began() -> None:
+    ledger = Ledger()
+    ledger.hello(1024.0, "run-1")
+    born = ledger.state.born
+    assert born == ledger.state.epoch > 0
+    ledger.hello(1025.0, "run-2")
+    assert ledger.state.born == born < ledger.state.epoch, "another run with the same data"
+    other = Ledger()
+    other.hello(1026.0, "run-3", known_epoch=ledger.state.epoch)
+    assert other.state.born > ledger.state.epoch
+
+
 def test_a_store_that_was_wiped_takes_the_whole_time_because_windows_are_lost_too() -> None:
     house = House()
     house.ledger = Ledger(LIMITS)

@@ -9,7 +9,7 @@ from stillhere.core.clock import ClockLimits
 from stillhere.core.events import Change
 from stillhere.core.leases import Answer, LedgerState, Limits
 from stillhere.core.ledger import Ledger
-from stillhere.core.record import ConnectionSummary, Contribution, Ending, Record
+from stillhere.core.record import NOBODY, ConnectionSummary, Contribution, Ending, Record
 from stillhere.core.words import (
     Cause,
     ConnectionId,
@@ -261,6 +261,61 @@ def test_an_upgrade_that_failed_does_not_prolong_how_long_a_user_is_known() -> N
     world.watcher.users.pop(ALICE)
     world.ledger.sweep(world.now)
     assert ALICE not in world.ledger.records
+
+
+def _at_100() -> Ledger:
+    ledger = Ledger(Limits(remember=60.0))
+    ledger.hello(0.0, "run")
+    for now in range(101):
+        ledger.sweep(float(now))
+    for incarnation in (N1, N2):
+        ledger.join(100.0, incarnation, 1, 1000.0)
+    return ledger
+
+
+def _told(ledger: Ledger, now: float, by: Incarnation, *ends: Ending, active: ConnectionSummary | None = None) -> None:
+    contribution = Contribution(ALICE, int(now), () if active is None else (active,), ends)
+    assert ledger.put(now, by, 1, [contribution]) is Answer.OK
+
+
+def _of(tab: str) -> ConnectionSummary:
+    return ConnectionSummary(ConnectionId(f"c {tab}"), SessionId("s"), TabId(tab), ReadyState.OPEN, 98.0)
+
+
+def _end(c: ConnectionSummary, cause: Cause, window: float, ago: float) -> Ending:
+    return Ending(c.id, c.session, c.tab, cause, window, ago, last=c)
+
+
+_KICK = Ending(ConnectionId(""), SessionId(""), TabId(""), Cause.KICKED, 0.0, 10.0)
+
+
+def test_a_kick_of_somebody_unknown_is_remembered_for_the_ends_that_are_told_after_it() -> None:
+    ledger = _at_100()
+    _told(ledger, 100.0, N1, _KICK)
+    assert ledger.shown(ALICE) == NOBODY and ledger.users_present == 0
+    _told(ledger, 101.0, N2, _end(_of("t1"), Cause.ABNORMAL, 15.0, 12.0), active=_of("t2"))
+    assert ledger.records[ALICE].holds == {}, "it ended before the kick"
+    _told(ledger, 102.0, N2, _end(_of("t2"), Cause.CLIENT_CLOSE, 0.0, 0.0))
+    assert ledger.shown(ALICE).status is Status.OFFLINE
+
+
+def test_a_kick_of_somebody_unknown_is_forgotten_in_time_like_everybody_who_is_offline() -> None:
+    ledger = _at_100()
+    _told(ledger, 100.0, N1, _KICK)
+    again = Ledger(ledger.limits, msgspec.convert(msgspec.to_builtins(ledger.state), LedgerState))
+    again.load(ledger.records.values())
+    for one in (ledger, again):
+        for now in range(101, 150):
+            one.sweep(float(now))
+        assert list(one.records) == [ALICE], "59 s after it"
+        one.sweep(150.0)
+        assert not one.records and one.users_present == 0
+
+
+def test_a_bye_of_somebody_unknown_leaves_no_trace() -> None:
+    ledger = _at_100()
+    _told(ledger, 100.0, N1, _end(_of("t1"), Cause.BYE, 0.0, 0.0))
+    assert ledger.records == {} and (ALICE, None) in ledger.take_dirty()
 
 
 def test_present_are_those_online_held_or_carried() -> None:

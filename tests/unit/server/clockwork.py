@@ -61,7 +61,7 @@ class TroubledStore(MemoryStore):
 
     def __init__(self, clock: Clock, **options: Any) -> None:
         super().__init__(clock.now, **options)
-        self.failing = False
+        self.failing = self.failing_beats = False
         self.unreadable = self.unreadable_rooms = False
         self.before = self.after = 0
         """Turns of the loop between a request to read and the look at the data, and between that and the answer."""
@@ -76,6 +76,11 @@ class TroubledStore(MemoryStore):
 
     async def nodes(self) -> list[NodeState]:
         return self._others
+
+    async def beat(self) -> Outcome:
+        if self.failing_beats:
+            raise StoreUnavailable("no answer in time")
+        return await super().beat()
 
     def hold(self) -> None:
         """Acknowledge nothing from now on."""

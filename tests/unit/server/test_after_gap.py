@@ -121,18 +121,20 @@ async def test_a_connection_that_the_store_does_not_know_of_yet_goes_by_the_time
     assert (ann.code(), later.code()) == (4004, None)
 
 
-@pytest.mark.parametrize(("clock", "before"), [(0.5, 100.0), (98.0, 0.0)])
+@pytest.mark.parametrize(
+    ("ran", "clock", "born", "before"), [(100.0, 0.5, 2, 100.0), (9.0, 7.0, 1, 0.0), (9.0, 7.0, 2, 9.0)]
+)
 def test_a_store_clock_that_begins_anew_is_noticed_and_a_failover_is_not_taken_for_it(
-    clock: float, before: float
+    ran: float, clock: float, born: int, before: float
 ) -> None:
     partition = Partition(cast(Engine, None), 0, random.Random(1), lambda user: True, 10.0)
 
-    async def answer(clock: float) -> Told:
-        return Told(answer=Answer.OK, epoch=1, seq=1, clock=clock)
+    async def answer(clock: float, born: int) -> Told:
+        return Told(answer=Answer.OK, epoch=born, seq=1, clock=clock, born=born)
 
     async def hear() -> None:
-        for told in (100.0, clock):
-            await partition._run(answer(told))
+        for told in ((ran, 1), (clock, born)):
+            await partition._run(answer(*told))
 
     asyncio.run(hear())
     assert (partition.clock, partition.before) == (clock, before)

@@ -232,3 +232,12 @@ async def test_a_node_that_had_lost_its_lease_is_asked_too(world: World) -> None
     world.store.failing = True
     await world.pass_time(LEASE)
     assert "http://n3" in peers(world).asked and ann.code() == 1013
+
+
+@lived(ask=one_is_ready)
+async def test_a_node_none_of_whose_renewals_was_ever_answered_moves_its_people_too(world: World) -> None:
+    world.store.failing_beats = True
+    world.store.share(known("n3"))  # named by another answer than that of a renewal
+    clients = await cut_off(world, people=2, others=[known("n3")])
+    await world.pass_time(LEASE)
+    assert {client.code() for client in clients} == {1013}

@@ -34,6 +34,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing expires before this value of the clock."""
     recovering: bool = False
     """Nodes may still have to tell what they carry: who is not there is *unknown*, not offline."""
+    born: int = 0
+    """The epoch in which the data began, before which the clock did not run."""
 
 
 class ToldEvents(Told, frozen=True, kw_only=True):
@@ -63,12 +65,17 @@ class Figures(msgspec.Struct, frozen=True, array_like=True):
     rooms: int = 0
 
 
-class ToldBeat(Told, frozen=True, kw_only=True):
+class ToldNodes(Told, frozen=True, kw_only=True):
+    """Who has a lease, the new incarnation included."""
+
+    leases: Sequence[Lease] = ()
+
+
+class ToldBeat(ToldNodes, frozen=True, kw_only=True):
     """Of a renewal."""
 
     carried: int = 0
     """How many users the store has for the incarnation: a node that counts another number tells them all again."""
-    leases: Sequence[Lease] = ()
     figures: Figures = Figures()
 
 
@@ -79,6 +86,8 @@ class ToldSweep(ToldEvents, frozen=True, kw_only=True):
     """Incarnations to be reaped."""
     due: float | None = None
     """Seconds until the next window or lease runs out."""
+    leases: Sequence[Lease] = ()
+    """Only if they were asked for."""
 
 
 class ToldReap(ToldEvents, frozen=True, kw_only=True):
@@ -157,7 +166,9 @@ class Line(Protocol):
         """
         ...
 
-    async def join(self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes) -> Told: ...
+    async def join(
+        self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes
+    ) -> ToldNodes: ...
 
     async def beat(self, incarnation: Incarnation, channel: int, lease: float, about: bytes) -> ToldBeat: ...
 
@@ -167,7 +178,9 @@ class Line(Protocol):
         self, incarnation: Incarnation, channel: int, contributions: Sequence[Contribution]
     ) -> ToldEvents: ...
 
-    async def sweep(self, limit: int) -> ToldSweep: ...
+    async def sweep(self, limit: int, *, leases: bool = False) -> ToldSweep:
+        """``leases``: whether the answer is to name the nodes, since that of the last renewal was lost."""
+        ...
 
     async def reap(self, incarnation: Incarnation, windows: Mapping[Cause, float], limit: int) -> ToldReap:
         """``windows`` has the seconds for ``node_lost`` and ``node_drain``; which, is what it was retired with."""

@@ -21,9 +21,6 @@ from stillhere.store.contract import Cursor, Fenced, StoreUnavailable
 
 T = TypeVar("T", bound=Told)
 
-BEGAN_ANEW = 10.0
-"""Seconds by which a store clock goes back that begins anew; a failover takes back less."""
-
 
 class Partition:
     """See the module. One request at a time; those that only read have a line of their own."""
@@ -53,7 +50,7 @@ class Partition:
         """Those that this node knows to be alive: they are awaited in a recovery."""
         self.leases: Sequence[Lease] = ()
         self.figures = Figures()
-        self.epoch = 0
+        self.epoch = self.born = 0
         self.place = Cursor(0, 0)
         self.clock = 0.0
         self.before = 0.0
@@ -65,6 +62,9 @@ class Partition:
         self._told: set[UserId] = set()
         self._times = 0
         self._channel = 0
+        self._leases_due = True
+        """Whether the last answer that was to name the nodes was lost: the next one is asked for them, whatever it is.
+        Who is cut off must know where else its clients can go."""
         self._lost = True
         self._announced = True
         """Whether whoever marks what has to be told again knows that the incarnation is lost."""
@@ -95,6 +95,7 @@ class Partition:
             told = await self._run(line.join(new, self._channel, self.lease, self.process, about))
             if told.answer is not Answer.OK:
                 raise StoreUnavailable(f"the store does not take a new incarnation: {told.answer}")
+            self._meet(told.leases)
             self._lost = self._announced = False
 
     async def put(self, contributions: Sequence[Contribution]) -> ToldEvents:
@@ -113,9 +114,11 @@ class Partition:
         Raises:
             Fenced: also when the two differ.
         """
+        self._leases_due = True
         told = await self._call(lambda line: line.beat(self.incarnation, self._channel, self.lease, about))
-        self.leases, self.figures = told.leases, told.figures
-        self.processes = {lease.process for lease in told.leases} | {self.process}
+        self.figures = told.figures
+        self.processes = {self.process}
+        self._meet(told.leases)
         if told.carried != len(self._told):
             self._lost = self._announced = True
             raise Fenced(
@@ -127,8 +130,11 @@ class Partition:
 
     async def sweep(self, limit: int) -> ToldSweep:
         """Fire what is due."""
-        told = await self._call(lambda line: line.sweep(limit))
+        asked = self._leases_due
+        told = await self._call(lambda line: line.sweep(limit, leases=asked))
         self.due = told.due
+        if asked:
+            self._meet(told.leases)
         return told
 
     async def reap(self, incarnation: Incarnation, windows: dict[Cause, float], limit: int) -> ToldReap:
@@ -189,6 +195,10 @@ class Partition:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
+    def _meet(self, leases: Sequence[Lease]) -> None:
+        self.leases, self._leases_due = leases, False
+        self.processes.update(lease.process for lease in leases if lease.process)
+
     async def _call(self, operation: Callable[[Line], Awaitable[T]]) -> T:
         async with self._lock:
             line = await self._speak()
@@ -222,9 +232,9 @@ class Partition:
                 await line.close()
             raise
         self._lost = self._lost or told.answer is Answer.FENCED or told.epoch != self.epoch
-        if told.clock < self.clock - BEGAN_ANEW:
+        if told.born != self.born:
             self.before += self.clock
-        self.epoch = told.epoch
+        self.epoch, self.born = told.epoch, told.born
         self.place = Cursor(told.epoch, told.seq)
         self.clock, self.held_until, self.recovering = told.clock, told.held_until, told.recovering
         return told

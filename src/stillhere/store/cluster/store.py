@@ -154,7 +154,7 @@ class ClusterStore:
         await self._each(Partition.settled)
 
     async def nodes(self) -> list[NodeState]:
-        """See :meth:`Store.nodes`; as of the last beat."""
+        """See :meth:`Store.nodes`; as of the last answer that named them."""
         if not self._parts:
             return []
         part = self._parts[0]

@@ -17,6 +17,7 @@ from stillhere.store.cluster.line import (
     Told,
     ToldBeat,
     ToldEvents,
+    ToldNodes,
     ToldPage,
     ToldReap,
     ToldRecord,
@@ -102,7 +103,7 @@ class RedisLine:
         reply = await self._link.call(LIBRARY.function(operation), keys, [self._limits, codec.pack(request)])
         try:
             head, events, body = reply
-            answer, epoch, seq, clock, held_until, recovering = codec.unpack(head)
+            answer, epoch, seq, clock, held_until, recovering, born = codec.unpack(head)
             if answer == "STAMP":
                 raise self._other_stamp(codec.unpack(body)[0])
             told = {
@@ -112,6 +113,7 @@ class RedisLine:
                 "clock": float(clock),
                 "held_until": float(held_until),
                 "recovering": recovering,
+                "born": born,
             }
             return told, events, codec.unpack(body)
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
@@ -137,9 +139,9 @@ class RedisLine:
         told, _, _ = await self._call("hello", request)
         return Told(**told)
 
-    async def join(self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes) -> Told:
-        told, _, _ = await self._call("join", [incarnation, channel, lease, process, about.decode()])
-        return Told(**told)
+    async def join(self, incarnation: Incarnation, channel: int, lease: float, process: str, about: bytes) -> ToldNodes:
+        told, _, body = await self._call("join", [incarnation, channel, lease, process, about.decode()])
+        return ToldNodes(leases=_leases(body), **told)
 
     async def beat(self, incarnation: Incarnation, channel: int, lease: float, about: bytes | None) -> ToldBeat:
         request = [incarnation, channel, lease, False if about is None else about.decode()]
@@ -149,7 +151,7 @@ class RedisLine:
         carried, leases, figures = body
         return ToldBeat(
             carried=carried,
-            leases=[Lease(Incarnation(i), process, float(at), about.encode()) for i, process, at, about in leases],
+            leases=_leases(leases),
             figures=Figures(*figures),
             **told,
         )
@@ -164,15 +166,16 @@ class RedisLine:
         inherited = [(UserId(user), codec.connection_of(c)) for user, c in body]
         return ToldEvents(events=_events(events), inherited=inherited, **told)
 
-    async def sweep(self, limit: int) -> ToldSweep:
-        told, events, body = await self._call("sweep", [limit])
+    async def sweep(self, limit: int, *, leases: bool = False) -> ToldSweep:
+        told, events, body = await self._call("sweep", [limit, leases])
         if not body:
             return ToldSweep(**told)
-        dead, due = body
+        dead, due, named = body
         return ToldSweep(
             events=_events(events),
             dead=[Incarnation(incarnation) for incarnation in sorted(dead)],
             due=None if due is False else float(due),
+            leases=_leases(named),
             **told,
         )
 
@@ -240,6 +243,10 @@ class RedisLine:
         told, events, _ = await self._call("timeline", [user])
         entries = [entry for entry in _readable(user, events) if after < entry.at < before]
         return ToldTimeline(entries=entries[:limit], **told)
+
+
+def _leases(found: Sequence[Sequence[Any]]) -> list[Lease]:
+    return [Lease(Incarnation(i), process, float(at), about.encode()) for i, process, at, about in found]
 
 
 def _events(packed: Sequence[bytes]) -> list[Event]:

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 meta HASH      e epoch, s place of the log, run, v store clock, t time seen, h hold until, r recover until,
 --                       w wiped, away: departures so far,
+--                       born: the epoch in which the data began,
 --                       strange: records of others that were passed over, stamp: schema and number of partitions
 --       2 lease ZSET     incarnation -> deadline on the store clock
 --       3 nodes HASH     incarnation -> {channel, heard, process, about}
@@ -94,7 +95,7 @@ end
 -- One request: what it reads once and writes once.
 local function begin(keys, args)
   local l = cmsgpack.unpack(args[1])
-  local m = redis.call('HMGET', keys[1], 'e', 's', 'run', 'v', 't', 'h', 'r', 'w', 'strange', 'away')
+  local m = redis.call('HMGET', keys[1], 'e', 's', 'run', 'v', 't', 'h', 'r', 'w', 'strange', 'away', 'born')
   local now = l[1]
   if now == 0 then
     local time = redis.call('TIME')
@@ -106,7 +107,8 @@ local function begin(keys, args)
     remember = l[8], known = l[9], kept = l[10], log_kept = string.format('%d', l[11]),
     epoch = tonumber(m[1] or 0), seq = tonumber(m[2] or 0), run = m[3] or '', v = tonumber(m[4] or 0),
     seen = m[5] and tonumber(m[5]) or false, h = tonumber(m[6] or 0), r = tonumber(m[7] or 0), wiped = m[8] == '1',
-    strange = tonumber(m[9] or 0), departures = tonumber(m[10] or 0), events = {}, inherited = {}, ticked = false,
+    strange = tonumber(m[9] or 0), departures = tonumber(m[10] or 0), born = tonumber(m[11] or 0),
+    events = {}, inherited = {}, ticked = false,
     -- by user: the record, the same as stored, whether it is to be written, its deadline and whether it is away as
     -- stored, news for its timeline, whether the incarnation of the request holds it; by field: chunks of timelines
     records = {}, packed = {}, touched = {}, order = {}, due = {}, away = {}, news = {}, held = {},

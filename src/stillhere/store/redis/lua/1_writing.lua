@@ -71,7 +71,7 @@ end
 local function finish(S, answer, body)
   flush(S)
   if S.ticked then write_meta(S) end
-  local head = cmsgpack.pack({ answer, S.epoch, S.seq, S.v, held_until(S), S.v < S.r })
+  local head = cmsgpack.pack({ answer, S.epoch, S.seq, S.v, held_until(S), S.v < S.r, S.born })
   return { head, S.events, cmsgpack.pack(body or {}) }
 end
 

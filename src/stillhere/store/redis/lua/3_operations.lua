@@ -38,6 +38,12 @@ local function inherit(S, user, rec, before, c, left)
   return c
 end
 
+-- Whether a kick is remembered: a node may tell later of an end before it, which leaves no window.
+local function kicked(rec)
+  for _, d in ipairs(rec[DEPARTURES]) do if d[3] then return true end end
+  return false
+end
+
 local function settle(S, user, rec, cause)
   touch(S, user)
   local before, opened, connecting = rec[PHASE], false, false
@@ -68,7 +74,7 @@ local function settle(S, user, rec, cause)
   -- R8: who is back from a window of an epoch that was lost is told again: watchers may know that it ran out
   local again = before == HELD and phase == ON and rec[EPOCH] ~= S.epoch
   publish(S, user, rec, cause or 'state', again)
-  if phase == OFF and #rec[SHARES] == 0 and rec[SHOWN_AS][VERSION] == 0 then
+  if phase == OFF and #rec[SHARES] == 0 and rec[SHOWN_AS][VERSION] == 0 and not kicked(rec) then
     drop_timeline(S, user, rec)
     S.records[user] = false -- nobody was ever told of this one
   end
@@ -178,6 +184,10 @@ function operations.hello(S)
     end
     local base = math.max(S.epoch, q[2], math.floor(S.now * 1000 + 0.5) * 1024)
     S.epoch = (math.floor(base / 1024) + 1) * 1024 + q[5]
+    if S.born == 0 then
+      S.born = S.epoch
+      redis.call('HSET', S.keys[1], 'born', text(S.born))
+    end
     -- whether an empty store ever had anything, a node that knows says within its beat
     S.r = S.v + (new and math.min(S.gap_hold, S.recovery) or S.recovery)
   elseif S.wiped and S.v < S.r and q[2] ~= 0 and q[2] ~= S.epoch then
@@ -196,7 +206,17 @@ function operations.hello(S)
   return finish(S, 'OK')
 end
 
--- join: {incarnation, channel, lease, process, about}
+-- Who has a lease: a node that is cut off must know where else its clients can go.
+local function leases_of(S)
+  local leases, found = {}, redis.call('ZRANGE', S.keys[2], 0, -1, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local other = node_of(S, found[i]) or { 0, 0, '', '' }
+    leases[#leases + 1] = { found[i], other[3], tonumber(found[i + 1]), other[4] or '' }
+  end
+  return leases
+end
+
+-- join: {incarnation, channel, lease, process, about} -> leases
 function operations.join(S)
   local q = S.request
   if S.run == '' then return finish(S, 'NO_EPOCH') end
@@ -214,7 +234,7 @@ function operations.join(S)
     end
     notice(S, 'joined', q[4], '', '', '', '')
   end
-  return finish(S, 'OK')
+  return finish(S, 'OK', leases_of(S))
 end
 
 -- beat: {incarnation, channel, lease, about} -> {carried, leases, figures}
@@ -225,13 +245,8 @@ function operations.beat(S)
   redis.call('ZADD', S.keys[2], S.v + q[3], q[1])
   node[4] = q[4] or node[4]
   save_node(S, q[1], node)
-  local leases, found = {}, redis.call('ZRANGE', S.keys[2], 0, -1, 'WITHSCORES')
-  for i = 1, #found, 2 do
-    local other = node_of(S, found[i]) or { 0, 0, '', '' }
-    leases[#leases + 1] = { found[i], other[3], tonumber(found[i + 1]), other[4] or '' }
-  end
   local known = redis.call('HLEN', S.keys[6])
-  return finish(S, 'OK', { redis.call('SCARD', S.keys[13]), leases,
+  return finish(S, 'OK', { redis.call('SCARD', S.keys[13]), leases_of(S),
     { known, known - redis.call('ZCARD', S.keys[8]), redis.call('ZCARD', S.keys[7]),
       redis.call('ZCARD', S.keys[10]) } })
 end
@@ -284,6 +299,12 @@ local function retire(S, incarnation, cause)
   end
 end
 
+-- When somebody went; of whom nobody was ever told, only a kick is remembered.
+local function left_at(rec)
+  local last = rec[DEPARTURES][#rec[DEPARTURES]]
+  return (rec[SHOWN_AS][VERSION] > 0 or not last) and rec[OFFLINE_AT] or last[4]
+end
+
 -- Drop users who have been offline for long, or for whom there is no room: who departed first is the first to go, also
 -- when the server's clock went back meanwhile.
 local function forget(S)
@@ -294,7 +315,7 @@ local function forget(S)
     for _, user in ipairs(users) do
       local rec = S.records[user]
       local there = rec and departed(rec)
-      if there and left <= S.known and S.now - rec[OFFLINE_AT] < S.remember then return end
+      if there and left <= S.known and S.now - left_at(rec) < S.remember then return end
       left = left - 1
       if there then drop_timeline(S, user, rec) end
       if there or not rec then S.records[user] = false end
@@ -305,7 +326,7 @@ local function forget(S)
   end
 end
 
--- sweep: {limit} -> {dead, due}. R4, R7: the one place where a window ends by itself.
+-- sweep: {limit, with leases} -> {dead, due, leases}. R4, R7: the one place where a window ends by itself.
 function operations.sweep(S)
   local limit = S.request[1]
   if S.run == '' then return finish(S, 'NO_EPOCH') end
@@ -349,7 +370,7 @@ function operations.sweep(S)
   local lease = redis.call('ZRANGE', S.keys[2], 0, 0, 'WITHSCORES')[2]
   local first = math.min(due and tonumber(due) or math.huge, lease and tonumber(lease) or math.huge)
   first = first < math.huge and max(first, held_until(S)) - S.v
-  return finish(S, answer, { redis.call('HKEYS', S.keys[4]), first })
+  return finish(S, answer, { redis.call('HKEYS', S.keys[4]), first, S.request[2] and leases_of(S) or {} })
 end
 
 -- reap: {incarnation, {cause = window}, limit} -> drained. In slices, so that nobody waits for long.
