@@ -1,7 +1,7 @@
-"""WebSockets on picows, behind uvicorn's ``ws`` class hook.
+"""WebSockets on picows.
 
-picows parses and writes frames; :mod:`stillhere.transport.message_layer` makes messages of them and
-:mod:`stillhere.transport.handshake` has authenticated the client before any of this exists. A connection costs no
+picows parses and writes frames; :mod:`stillhere.transport.message_layer` makes messages of them, and
+:mod:`stillhere.transport.arrival` has had the client authenticated before any of this is used. A connection costs no
 task, no timer and no logger.
 
 The end of a connection. Once both close frames have passed, the server ends its half of TCP and waits for the client
@@ -12,23 +12,20 @@ to end the other: only then is the connection lost. A client that never does so 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeResponse
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows import WSUpgradeResponseWithListener as Answer
 
 # Not exported: pyproject.toml pins the minor release, and tests/unit/transport/test_picows.py holds the rest.
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
-from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from stillhere.server.socket import Endpoint, Gate, Welcome
-from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
-from stillhere.transport.handshake import VERDICT_TIMEOUT, Handshake
+from stillhere.server.socket import Endpoint, Welcome
+from stillhere.transport.engine import QUIET, REQUEST, Underneath, asked, forget, switching
 from stillhere.transport.message_layer import (
     BINARY,
     CLOSE,
@@ -62,32 +59,9 @@ _CLOSE_SENT = 1  # our close frame is out, the peer's is awaited
 _ENDED = 2  # nothing more is read or sent
 
 
-class _Quiet:
-    """What picows takes for a logger: it says what broke inside picows, and nothing of a peer's faults.
-
-    With a ``logging.Logger``, picows makes a child of it for each connection.
-    """
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name that picows calls
-        return False
-
-    def debug(self, message: str, *args: object) -> None: ...
-
-    info = warning = error = debug
-
-    def exception(self, message: str, *args: object) -> None:
-        _log.error(message, *args, exc_info=True)
-
-
-_QUIET = _Quiet()
-_NO_HEADERS: Any = {}
-
-
 class Settings(msgspec.Struct, frozen=True):
     """What all connections of one server share."""
 
-    gate: Gate
-    path: str
     max_message_bytes: int
     read_buffer: int
     high_water: int
@@ -241,60 +215,59 @@ class PicowsSocket(WSListener):
         self.close(INTERNAL_ERROR, "internal error")
 
 
-@functools.cache
-def _switching(subprotocol: str | None) -> WSUpgradeResponse:
-    """The 101, one object for all connections: picows keeps it, and writes the one header that differs each time."""
-    headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else None
-    return cast(WSUpgradeResponse, WSUpgradeResponse.create_101_response(headers))
-
-
 class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
     """picows' protocol for one connection that has been welcomed."""
 
     __slots__ = ("_socket", "_state", "_tcp")
 
     listener: PicowsSocket
-    transport: WSTransport | None  # none before connection_made
+    transport: WSTransport | None  # none before welcome
 
-    def __init__(self, server_state: ServerState, settings: Settings, tcp: asyncio.Transport, welcome: Welcome) -> None:
+    def __init__(self, server_state: ServerState) -> None:
         self._state = server_state
-        self._tcp = tcp
-        self._socket = PicowsSocket(welcome.endpoint, self, tcp, settings)
-        answer = _switching(welcome.subprotocol)
-        listener = self._socket
-        super().__init__(
-            None,  # host and path: a client's
-            None,
-            False,  # is_client_side
-            lambda _request: Answer(answer, listener),  # without self: picows keeps it
-            _QUIET,
-            True,  # disconnect_on_exception
-            None,  # no handshake time-out: the handshake is over, and it would be a timer
-            False,  # no pings by picows, which would be a task
-            20,
-            20,
-            1,
-            False,  # no pongs by picows, which would hide the pings from us
-            settings.max_message_bytes,
-            None,  # extra headers
-            settings.read_buffer,
-        )
 
-    def begin(self, key: str) -> None:
-        """Write the 101 and tell the endpoint.
+    def welcome(self, tcp: asyncio.Transport, settings: Settings, welcome: Welcome, key: str) -> None:
+        """Write the 101 and tell the endpoint. Whatever fails, the endpoint is told of the loss.
 
-        picows wants a request to answer. It gets the shortest one: it keeps what it gets, and the real one holds the
-        token.
+        Args:
+            tcp: its protocol is this one already.
+            settings: the server's.
+            welcome: the gate's verdict.
+            key: the client's ``Sec-WebSocket-Key``.
         """
-        head = (
-            "GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Key: {key}\r\n\r\n"
-        ).encode()
-        self.get_buffer(-1)[: len(head)] = head
-        super().buffer_updated(len(head))
-        if self.transport is not None and self.transport.request is not None:
-            self.transport.request.headers = _NO_HEADERS  # picows keeps the request: a kilobyte that nobody reads
-        assert self.transport is not None and self.transport.response.status == HTTPStatus.SWITCHING_PROTOCOLS
+        # Explicit marks: uvloop's own low one is 16 bytes.
+        tcp.set_write_buffer_limits(settings.high_water, settings.low_water)
+        self._tcp = tcp
+        self._socket = listener = PicowsSocket(welcome.endpoint, self, tcp, settings)
+        self._connections.add(self)
+        answer = switching(welcome.subprotocol)
+        try:
+            super().__init__(
+                None,  # host and path: a client's
+                None,
+                False,  # is_client_side
+                lambda request: Answer(asked(request, key, answer), listener),  # without self: picows keeps it
+                QUIET,
+                True,  # disconnect_on_exception
+                None,  # no handshake time-out: the handshake is over, and it would be a timer
+                False,  # no pings by picows, which would be a task
+                20,
+                20,
+                1,
+                False,  # no pongs by picows, which would hide the pings from us
+                settings.max_message_bytes,
+                None,  # extra headers
+                settings.read_buffer,
+            )
+            super().connection_made(Underneath(tcp))
+            # picows wants a request to answer. It gets the shortest one: it keeps what it gets.
+            super().get_buffer(-1)[: len(REQUEST)] = REQUEST
+            super().buffer_updated(len(REQUEST))
+            assert self.transport is not None and self.transport.response.status == HTTPStatus.SWITCHING_PROTOCOLS
+            forget(self.transport.request)
+        except Exception:
+            _log.exception("a connection could not be opened")
+            tcp.abort()
 
     def linger(self) -> None:
         """End our half of TCP and wait for the peer to end the other, reading nothing."""
@@ -312,8 +285,7 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc]  # see the import
     # What the event loop and uvicorn call
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._connections.add(self)
-        super().connection_made(transport)
+        """Not called: uvicorn's protocol had the connection before."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         buffer: memoryview = super().get_buffer(sizehint)
@@ -366,48 +338,3 @@ class _Lingering(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._after.connection_lost(exc)
-
-
-def picows_protocol(
-    gate: Gate,
-    *,
-    path: str = "/ws",
-    max_message_bytes: int = MAX_MESSAGE_BYTES,
-    read_buffer: int = 2048,
-    high_water: int = HIGH_WATER,
-    low_water: int = LOW_WATER,
-    verdict_timeout: float = VERDICT_TIMEOUT,
-) -> type[asyncio.Protocol]:
-    """Make the class to give to uvicorn as ``ws``.
-
-    Args:
-        gate: decides about every upgrade.
-        path: where WebSockets are served; elsewhere an upgrade gets 404.
-        max_message_bytes: bound of a message; above it 1009.
-        read_buffer: bytes of read buffer that a connection starts with; picows takes no less than 2048.
-        high_water: unsent bytes above which ``on_full`` is called.
-        low_water: and below which then ``on_writable`` is.
-        verdict_timeout: how long the gate may think, in seconds.
-    """
-    settings = Settings(gate, path, max_message_bytes, read_buffer, high_water, low_water)
-
-    class Upgrade(Handshake):
-        __slots__ = ()
-
-        def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-            super().__init__(server_state, gate, path, verdict_timeout)
-
-        def open(self, welcome: Welcome, key: str) -> None:
-            tcp = self.transport
-            # Explicit marks: uvloop's own low one is 16 bytes.
-            tcp.set_write_buffer_limits(high_water, low_water)
-            protocol = PicowsProtocol(self._state, settings, tcp, welcome)
-            tcp.set_protocol(protocol)  # first: whatever fails from here on, the endpoint is told of the loss
-            try:
-                protocol.connection_made(tcp)  # sets TCP_NODELAY
-                protocol.begin(key)
-            except Exception:
-                _log.exception("a connection could not be opened")
-                tcp.abort()
-
-    return Upgrade

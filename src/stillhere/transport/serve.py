@@ -14,11 +14,11 @@ from typing import Any, Literal
 import uvicorn
 
 from stillhere.server.socket import Gate
+from stillhere.transport.arrival import picows_protocols
 from stillhere.transport.asgi import AsgiWebSocket, Receive, Scope, Send
 from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
 from stillhere.transport.handshake import VERDICT_TIMEOUT
 from stillhere.transport.http import HANDSHAKE_TIMEOUT, http_protocol
-from stillhere.transport.picows import picows_protocol
 from stillhere.transport.sansio import SansIo
 
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -214,11 +214,15 @@ def build_server(
         "low_water": low_water,
         "verdict_timeout": verdict_timeout,
     }
+    http: Any = http_protocol(handshake_timeout)
+    ws: Any = SansIo
+    if websocket == "picows":
+        http, ws = picows_protocols(gate, http, path=path, **common)
     config = uvicorn.Config(
         app if websocket == "picows" else Dispatch(app, AsgiWebSocket(gate, **common), path),
         loop=loop,
-        http=http_protocol(handshake_timeout, front=websocket == "picows"),
-        ws=picows_protocol(gate, path=path, **common) if websocket == "picows" else SansIo,
+        http=http,
+        ws=ws,
         ws_max_size=max_message_bytes,
         ws_ping_interval=heartbeat_interval,
         ws_ping_timeout=heartbeat_timeout,

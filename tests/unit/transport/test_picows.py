@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
+from stillhere.transport.engine import QUIET, Underneath, switching
 from stillhere.transport.picows import READ_CHUNK
 from tests.unit.transport.peers import OpenGate, RawClient, running
 
@@ -56,6 +57,39 @@ def _tasks() -> int:
     import asyncio
 
     return len(asyncio.all_tasks())
+
+
+def test_picows_is_spared_the_calls_of_the_system_that_nobody_needs() -> None:
+    gate = OpenGate()
+    with running(gate) as server, RawClient(server.port) as client:
+        client.open()
+        endpoint = gate.endpoint()
+        endpoint.expect(("open",))
+        tcp = endpoint.socket._tcp  # type: ignore[union-attr]
+        seen = Underneath(tcp)
+        assert seen.get_extra_info("socket").fileno() == tcp.get_extra_info("socket").fileno()
+        assert seen.get_extra_info("peername") is None
+        assert seen.get_extra_info("ssl_object") is None
+        assert seen.is_closing() is False
+        assert endpoint.socket._ws.underlying_transport.__class__ is Underneath  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("subprotocol", "line"), [(None, b""), ("a", b"Sec-WebSocket-Protocol: a\r\n")])
+def test_the_101_is_the_one_of_rfc_6455_section_1_3(subprotocol: str | None, line: bytes) -> None:
+    answer = switching(subprotocol)
+    answer.headers["Sec-WebSocket-Accept"] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert answer.to_bytes() == (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        + line
+        + b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+
+
+def test_what_breaks_inside_picows_is_logged_and_a_peers_faults_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    QUIET.error("a parser error of %s", "somebody")
+    assert caplog.records == []
+    QUIET.exception("it broke: %s", "here")
+    assert caplog.records[0].getMessage() == "it broke: here"
 
 
 def test_a_read_takes_a_bounded_chunk() -> None:
