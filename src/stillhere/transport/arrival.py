@@ -1,4 +1,4 @@
-"""Where a connection begins, with picows: its first bytes decide what it becomes.
+"""Where a connection begins, on the native transport: its first bytes decide what it becomes.
 
 Nearly all connections here are upgrades whose head comes in one piece, and about which the gate decides at once. For
 those, the protocol that they begin with becomes their WebSocket: no parser, request or answer of HTTP is made, the
@@ -16,18 +16,14 @@ from uvicorn.server import ServerState
 
 from stillhere.server.socket import Gate, Welcome
 from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
-from stillhere.transport.first import FIRST_READ, UPGRADE, Waiting
+from stillhere.transport.first import UPGRADE, Waiting
 from stillhere.transport.handshake import VERDICT_TIMEOUT, Handshake, ask
 from stillhere.transport.http import BoundedHttp
-from stillhere.transport.picows import PicowsProtocol, Settings
-
-_first = bytearray(FIRST_READ)
-_view = memoryview(_first)
-"""One for all connections: what is read into it is looked at in the same call of the event loop."""
+from stillhere.transport.native import Settings, WebSocket
 
 
 class Upgrade(Handshake):
-    """An upgrade that uvicorn parsed, or about which the gate thinks for a while. See :func:`picows_protocols`."""
+    """An upgrade that uvicorn parsed, or about which the gate thinks for a while. See :func:`native_protocols`."""
 
     __slots__ = ()
 
@@ -40,13 +36,13 @@ class Upgrade(Handshake):
         super().__init__(server_state, self.gate, self.path, self.verdict_timeout)
 
     def open(self, welcome: Welcome, key: str) -> None:
-        protocol = PicowsProtocol(self._state)
+        protocol = WebSocket(self._state)
         self.transport.set_protocol(protocol)  # first: whatever fails from here on, the endpoint is told of the loss
         protocol.welcome(self.transport, self.settings, welcome, key)
 
 
-class Arrival(PicowsProtocol):
-    """A connection from its first byte on. See :func:`picows_protocols`."""
+class Arrival(WebSocket):
+    """A connection from its first byte on. See :func:`native_protocols`."""
 
     __slots__ = ("_app_state", "_config", "_open")
 
@@ -70,21 +66,18 @@ class Arrival(PicowsProtocol):
         """It never began a request: there is nothing to answer."""
         self._tcp.close()
 
-    # What the event loop and uvicorn call; once the connection is open, all is PicowsProtocol's
+    # What the event loop and uvicorn call; once the connection is open, all is WebSocket's
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp = cast(asyncio.Transport, transport)
         self.waiting.add(self)
         self._connections.add(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return super().get_buffer(sizehint) if self._open else _view
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._open:
-            super().buffer_updated(nbytes)
+            super().data_received(data)
         else:
-            self._judge(bytes(_view[:nbytes]))
+            self._judge(data)
 
     def eof_received(self) -> bool:
         return super().eof_received() if self._open else False
@@ -129,13 +122,12 @@ class Arrival(PicowsProtocol):
         return protocol
 
 
-def picows_protocols(
+def native_protocols(
     gate: Gate,
     http: type[BoundedHttp],
     *,
     path: str = "/ws",
     max_message_bytes: int = MAX_MESSAGE_BYTES,
-    read_buffer: int = 2048,
     high_water: int = HIGH_WATER,
     low_water: int = LOW_WATER,
     verdict_timeout: float = VERDICT_TIMEOUT,
@@ -148,7 +140,6 @@ def picows_protocols(
             connection may say nothing.
         path: where WebSockets are served; elsewhere an upgrade gets 404.
         max_message_bytes: bound of a message; above it 1009.
-        read_buffer: bytes of read buffer that a connection starts with; picows takes no less than 2048.
         high_water: unsent bytes above which ``on_full`` is called.
         low_water: and below which then ``on_writable`` is.
         verdict_timeout: how long the gate may think, in seconds.
@@ -156,7 +147,7 @@ def picows_protocols(
     shared = {
         "__slots__": (),
         "gate": gate,
-        "settings": Settings(max_message_bytes, read_buffer, high_water, low_water),
+        "settings": Settings(max_message_bytes, high_water, low_water),
         "path": path,
         "verdict_timeout": verdict_timeout,
     }

@@ -6,11 +6,6 @@ import asyncio
 import re
 from typing import Protocol
 
-from stillhere.transport.head import MAX_HEAD_BYTES
-
-FIRST_READ = MAX_HEAD_BYTES + 1
-"""Bytes that are taken in the first read: more than a head may have."""
-
 UPGRADE = re.compile(
     rb"GET /[!-~]* HTTP/1\.1\r\n"
     rb"(?=(?:[^\n]*\n)*?[Uu]pgrade: *[Ww]eb[Ss]ocket\r\n)"
