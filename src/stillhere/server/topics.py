@@ -15,6 +15,7 @@ from typing import Protocol
 from stillhere.core.events import Transition
 from stillhere.core.record import Shown, ShownMember
 from stillhere.core.words import RoomName, Status, UserId
+from stillhere.server.socket import Socket
 from stillhere.store.contract import Cursor, RoomSnapshot
 from stillhere.wire import frames
 from stillhere.wire.messages import PAGE, RequestId, encode
@@ -34,6 +35,9 @@ class Follower(Protocol):
 
     congested: bool
     """Whether its outbox is full: it is then told what it missed, folded, when there is room again."""
+
+    socket: Socket | None
+    """Where its frames go: a broadcast gives each the first one directly. None once it has ended."""
 
     def send(self, frame: bytes) -> None:
         """Send one frame."""

@@ -77,17 +77,33 @@ class _Broadcast:
 
 
 _last = _Broadcast()
+_write = os.write
 
 
 class WebSocket(asyncio.Protocol):
     """One connection that has been welcomed: the event loop's protocol, and the endpoint's
     :class:`~stillhere.server.socket.Socket`."""
 
-    __slots__ = ("_after_close", "_endpoint", "_fd", "_layer", "_phase", "_reader", "_settings", "_state", "_tcp")
+    __slots__ = (
+        "_after_close",
+        "_direct",
+        "_endpoint",
+        "_fd",
+        "_layer",
+        "_phase",
+        "_reader",
+        "_settings",
+        "_state",
+        "_tcp",
+    )
 
     _settings: Settings
     _endpoint: Endpoint
     _tcp: asyncio.Transport
+    _fd: int
+    """The socket's number; -1 where it is not to be written to."""
+    _direct: int
+    """The same while the connection is open and nothing waits in the transport, else -1."""
 
     def __init__(self, server_state: ServerState) -> None:
         self._state = server_state
@@ -95,6 +111,7 @@ class WebSocket(asyncio.Protocol):
         self._layer: MessageLayer | None = None
         self._phase = _OPEN
         self._after_close = 0
+        self._direct = -1
 
     def welcome(self, tcp: asyncio.Transport, settings: Settings, welcome: Welcome, key: str) -> None:
         """Write the 101 and tell the endpoint. Whatever fails, the endpoint is told of the loss.
@@ -126,27 +143,28 @@ class WebSocket(asyncio.Protocol):
     # What the endpoint calls
 
     def send(self, frame: bytes) -> None:
-        if self._phase == _OPEN:
-            whole = _last.frame if frame is _last.message else _last.of(frame)
-            tcp = self._tcp
-            if self._fd >= 0 and not tcp.get_write_buffer_size():
-                # uvloop would put it off to the end of the turn, into a list that takes longer than the call
-                try:
-                    sent = os.write(self._fd, whole)
-                except OSError:  # full, or broken: the transport finds out by itself
-                    sent = 0
-                if sent == len(whole):
-                    return
-                whole = whole[sent:]
-            tcp.write(whole)
+        whole = _last.frame if frame is _last.message else _last.of(frame)
+        if self._direct >= 0:  # nearly always; a thousand receivers take this path one after the other
+            try:
+                sent = _write(self._direct, whole)
+            except OSError:  # full, or broken: the transport finds out by itself
+                sent = 0
+            if sent < len(whole):
+                self._queue(whole[sent:])
+        elif self._phase == _OPEN:
+            if self._fd >= 0 and not self._tcp.get_write_buffer_size():
+                self._direct = self._fd
+                self.send(frame)
+            else:
+                self._tcp.write(whole)
 
     def send_binary(self, message: bytes) -> None:
         if self._phase == _OPEN:
-            self._tcp.write(framed(BINARY, message))
+            self._queue(framed(BINARY, message))
 
     def ping(self) -> bool:
         if self._phase == _OPEN:
-            self._tcp.write(framed(PING, b""))
+            self._queue(framed(PING, b""))
         return True
 
     def close(self, code: int, reason: str = "") -> None:
@@ -155,7 +173,7 @@ class WebSocket(asyncio.Protocol):
             self._say_close(code, reason)
 
     def abort(self) -> None:
-        self._phase = _ENDED
+        self._phase, self._direct = _ENDED, -1
         self._tcp.abort()
 
     def unsent(self) -> int:
@@ -194,7 +212,7 @@ class WebSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        self._phase = _ENDED
+        self._phase, self._direct = _ENDED, -1
         self._endpoint.on_lost(exc)
 
     def pause_writing(self) -> None:
@@ -216,8 +234,13 @@ class WebSocket(asyncio.Protocol):
     def _connections(self) -> set[Any]:
         return self._state.connections
 
+    def _queue(self, data: bytes) -> None:
+        """Leave it to the transport; what is sent before that is empty waits behind it."""
+        self._direct = -1
+        self._tcp.write(data)
+
     def _say_close(self, code: int, reason: str = "") -> None:
-        self._tcp.write(framed(CLOSE, code.to_bytes(2) + short_reason(reason).encode()))
+        self._queue(framed(CLOSE, code.to_bytes(2) + short_reason(reason).encode()))
 
     def _take(self, first: int, payload: bytes) -> None:
         """A whole frame."""
@@ -248,7 +271,7 @@ class WebSocket(asyncio.Protocol):
         # A peer that pings without reading the pongs gets none above the mark: RFC 6455 section 5.5.3 asks for the
         # latest only, and they would pile up here.
         if opcode == PING and self._tcp.get_write_buffer_size() < self._settings.high_water:
-            self._tcp.write(framed(PONG, payload))
+            self._queue(framed(PONG, payload))
         self._endpoint.on_heard()
 
     def _closed(self, payload: bytes) -> None:
@@ -267,7 +290,7 @@ class WebSocket(asyncio.Protocol):
 
     def _end(self) -> None:
         """End our half of TCP and wait for the peer to end the other, reading nothing."""
-        self._phase = _ENDED
+        self._phase, self._direct = _ENDED, -1
         self._after_close = 0
         tcp = self._tcp
         if tcp.is_closing():
