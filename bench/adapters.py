@@ -102,7 +102,7 @@ def _found(package: str, *programs: str) -> Callable[[], None]:
     return prepare
 
 
-def _stillhere(title: str, store: str, websocket: str = "picows") -> Peer:
+def _stillhere(title: str, store: str, websocket: str = "native") -> Peer:
     """``stillhere serve`` as it comes, but for limits that a crowd from one machine would meet."""
     flags = {
         "store.url": store,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("picows", "uvicorn", "uvloop", "msgspec", "pyjwt", "cryptography", "httptools", "starlette")
+_PACKAGES = ("uvicorn", "uvloop", "msgspec", "pyjwt", "cryptography", "httptools", "starlette")
 
 
 def parse_cpu_model(text: str) -> str:

@@ -30,8 +30,8 @@ from stillhere.server.auth import mint
 START = 20.0
 """Seconds for a start on a busy machine."""
 
-Transport = Literal["picows", "asgi"]
-TRANSPORTS: tuple[Transport, ...] = ("picows", "asgi")
+Transport = Literal["native", "asgi"]
+TRANSPORTS: tuple[Transport, ...] = ("native", "asgi")
 
 _ADDRESS = re.compile(r'"url":"(http://[^"]+)"|\burl=(http://\S+)|^  API +(http://\S+)/docs')
 """The line that says where it serves: as JSON, as key=value, or of ``stillhere dev``."""
@@ -73,7 +73,7 @@ class ServerProcess:
         self,
         settings: Mapping[str, object] | None = None,
         *,
-        websocket: Transport = "picows",
+        websocket: Transport = "native",
         dev: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:

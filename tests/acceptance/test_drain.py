@@ -72,8 +72,8 @@ AWAY, RESTART = 2500, 3000
 
 @pytest.mark.parametrize(
     ("transport", "crash"),
-    [("picows", False), ("asgi", False), ("picows", True)],  # a crash asks no transport
-    ids=["picows-SIGTERM", "asgi-SIGTERM", "SIGKILL"],
+    [("native", False), ("asgi", False), ("native", True)],  # a crash asks no transport
+    ids=["native-SIGTERM", "asgi-SIGTERM", "SIGKILL"],
 )
 def test_a_restart_flips_nobody_who_comes_back_and_knows_when_the_others_went(
     transport: Transport, crash: bool

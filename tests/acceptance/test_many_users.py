@@ -35,7 +35,7 @@ SETTINGS: dict[str, object] = {
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_thousand_people_at_random_are_shown_truly_to_fifty_watchers(transport: Transport) -> None:
     """Over ASGI for a sixth of the time: what differs there is how a connection ends, not how many do."""
-    seconds = SECONDS if transport == "picows" else SECONDS / 6
+    seconds = SECONDS if transport == "native" else SECONDS / 6
     rng = random.Random(SEED)
     names = [f"p{n:04}" for n in range(PEOPLE)]
     rooms = [f"room {n}" for n in range(ROOMS)]

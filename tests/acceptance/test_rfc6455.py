@@ -16,15 +16,14 @@ SECTIONS = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 CASES = 247
 
 KNOWN = {
-    # Two close frames: picows reads one frame ahead and answers the second with 1002.
-    "picows": {"7.1.2"},
+    "native": set(),
     # A close frame inside a fragmented message: websockets drops what follows, and the code that the suite expects.
     "asgi": {"7.1.5"},
 }
 """What fails if the frames arrive in one segment, which is nearly always: a busy machine may part them."""
 
 
-@pytest.fixture(params=["picows", "asgi"])
+@pytest.fixture(params=["native", "asgi"])
 def echo(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """A running echo server: its transport and its port."""
     process = subprocess.Popen(

@@ -125,7 +125,7 @@ def test_a_closing_connection_counts_until_the_close_timeout_however_often_it_is
     There the close is complete, and its window has begun.
     """
     # uvicorn bounds the wait for a close frame itself, at ten seconds
-    timeout, reads = (12_000, 10_000) if transport == "picows" else (4_000, 1_000)
+    timeout, reads = (12_000, 10_000) if transport == "native" else (4_000, 1_000)
     settings = {**WINDOWS, "limits.close_timeout_ms": timeout}
     with ServerProcess(settings, websocket=transport) as server, watch(server, "mute", "lingering") as watcher:
         lingering = enter(server, "lingering")
@@ -134,7 +134,7 @@ def test_a_closing_connection_counts_until_the_close_timeout_however_often_it_is
         lingering.close_frame(1001)
         assert lingering.closed().code == 1001
         began = time.time()
-        if transport == "picows":
+        if transport == "native":
             still_closing(server, "lingering", 500)
         else:
             wait_until(lambda: diagnostics(server, "lingering")["activeConnectionCount"] == 0)
@@ -152,7 +152,7 @@ def test_a_closing_connection_counts_until_the_close_timeout_however_often_it_is
         assert EXPIRED - 1 <= held_for(shown) <= EXPIRED + SWEEP
         # the close is the end of CLOSING, at most closeTimeout after its beginning, to within a tick of the wheel
         assert shown.told["lastSeenAt"] / 1000 - began <= timeout / 1000 + 1
-        if transport == "picows":
+        if transport == "native":
             assert shown.told["lastSeenAt"] / 1000 - began >= timeout / 1000 - 1
         assert mute.closed().code == 4001 and mute.eof()
         gone = watcher.wait_for("lingering", "offline")

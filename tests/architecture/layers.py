@@ -30,7 +30,7 @@ UNIMPORTED = ("simulation", "testing")
 
 SIBLINGS = {
     "store": ("memory", "sqlite", "redis"),
-    "transport": ("picows", "asgi"),
+    "transport": ("native", "asgi"),
     "embed": ("django", "fastapi"),
 }
 """Engines that do the same job: the names of their modules or packages, or what these names begin with."""
@@ -43,7 +43,7 @@ THIRD_PARTY = {
     "store.redis": {"msgspec", "redis"},
     "server": {"msgspec", "jwt", "prometheus_client"},
     "http": {"msgspec", "prometheus_client", "starlette"},
-    "transport": {"msgspec", "picows", "starlette", "uvicorn", "websockets"},
+    "transport": {"msgspec", "starlette", "uvicorn", "websockets"},
     "gateways": {"msgspec", "starlette"},
     "embed": {"msgspec", "prometheus_client", "starlette"},
     "embed.django": {"django", "msgspec"},

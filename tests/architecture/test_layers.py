@@ -63,7 +63,7 @@ def test_every_engine_of_a_room_is_known_to_the_rules(room: str) -> None:
             "engines of store do not know each other",
         ),
         ("stillhere.store.redis.lua", "from stillhere.store import memory", "engines of store do not know each other"),
-        ("stillhere.transport.asgi", "import stillhere.transport.picows", "engines of transport"),
+        ("stillhere.transport.asgi", "import stillhere.transport.native", "engines of transport"),
         ("stillhere.transport.asgi", "from stillhere.http import app", "http does not lie below transport"),
         ("stillhere.client.x", "from stillhere.store import contract", "store does not lie below client"),
         ("stillhere.client.x", "from stillhere.server.auth import mint", "server does not lie below client"),

@@ -16,7 +16,7 @@ from stillhere.server.settings import SettingsError, require_auth
 @click.option("--host", help="Where to listen (server.host).")
 @click.option("--port", type=int, help="Where to listen (server.port); 0 takes any free port.")
 @click.option("--workers", type=int, help="How many processes share the port (server.workers); needs a Redis store.")
-@click.option("--websocket", help="What carries WebSockets: picows or asgi (server.websocket).")
+@click.option("--websocket", help="What carries WebSockets: native or asgi (server.websocket).")
 def serve(
     config: Path | None,
     assignments: dict[str, str],

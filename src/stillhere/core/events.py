@@ -1,4 +1,7 @@
-"""What the ledger reports: frozen facts, queued and drained, for watchers, logs, metrics and the timeline."""
+"""What the ledger reports: frozen facts, queued and drained, for watchers, logs, metrics and the timeline.
+
+``gc=False`` as in :mod:`stillhere.core.record`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class Change(StrEnum):
     MEMBER = "ROOM_UPDATED"
 
 
-class Transition(msgspec.Struct, frozen=True, array_like=True, tag="t"):
+class Transition(msgspec.Struct, frozen=True, array_like=True, tag="t", gc=False):
     """A change that watchers can see. Its version is its place in the log."""
 
     user: UserId
@@ -39,7 +42,7 @@ class Transition(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     """``activeConnectionsForUser`` after the change."""
 
 
-class GraceStarted(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+class GraceStarted(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
     """The last active connection ended; the user is held."""
 
     user: UserId
@@ -49,7 +52,7 @@ class GraceStarted(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     ended_at: float
 
 
-class GraceCancelled(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+class GraceCancelled(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False):
     """A connection came in time, or a departure ended the window early (then ``by`` is its cause)."""
 
     user: UserId
@@ -60,7 +63,7 @@ class GraceCancelled(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     by: str = "connection_open"
 
 
-class GraceExpired(msgspec.Struct, frozen=True, array_like=True, tag="x"):
+class GraceExpired(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
     """The window ran out without a connection."""
 
     user: UserId
@@ -70,7 +73,7 @@ class GraceExpired(msgspec.Struct, frozen=True, array_like=True, tag="x"):
     """Seconds during which the user was shown although the last connection had ended."""
 
 
-class Returned(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
     """A tab or session that had gone without a word is back."""
 
     user: UserId
@@ -87,7 +90,7 @@ class Returned(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     """Of its end, in seconds: by what the gap exceeds it, it was too short."""
 
 
-class Contributed(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+class Contributed(msgspec.Struct, frozen=True, array_like=True, tag="d", gc=False):
     """What a node told of a user, as far as it was new: the input that all else follows from. For the timeline alone.
 
     From these, the same rules make the same transitions again, or others under other windows.
@@ -119,7 +122,7 @@ class Contributed(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """The store was still being told who is there."""
 
 
-class Lapsed(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+class Lapsed(msgspec.Struct, frozen=True, array_like=True, tag="l", gc=False):
     """The windows of some tabs ran out. For the timeline alone: for watchers nothing may have changed."""
 
     user: UserId
@@ -129,7 +132,7 @@ class Lapsed(msgspec.Struct, frozen=True, array_like=True, tag="l"):
     """The store clock, in seconds."""
 
 
-class Prolonged(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+class Prolonged(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):
     """After a restart of the only node, the windows of a user last at least so long from then on."""
 
     user: UserId
@@ -153,7 +156,7 @@ class NoticeKind(StrEnum):
     """A node: it shall move its clients away."""
 
 
-class Notice(msgspec.Struct, frozen=True, array_like=True, tag="n"):
+class Notice(msgspec.Struct, frozen=True, array_like=True, tag="n", gc=False):
     """A word from node to node; it has a place in the log, between the transitions."""
 
     kind: NoticeKind

@@ -5,6 +5,9 @@ contributions of all nodes into the **record** of the user, from which everythin
 
 Instants named ``…_at`` are Unix time in seconds, for people. Deadlines are on the store clock
 (:mod:`stillhere.core.clock`), which never jumps.
+
+``gc=False``: what these hold is JSON and each other, top down, so that no cycle can go through one. The collector need
+not look at them, and each is 16 bytes smaller.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ Meta = dict[str, Any]
 """A JSON object of the application's own."""
 
 
-class ConnectionSummary(msgspec.Struct, frozen=True, array_like=True):
+class ConnectionSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a node tells of one of its connections."""
 
     id: ConnectionId
@@ -47,7 +50,7 @@ class ConnectionSummary(msgspec.Struct, frozen=True, array_like=True):
     client: str = ""
 
 
-class Ending(msgspec.Struct, frozen=True, array_like=True):
+class Ending(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One active connection ended, and for how long its user is to be held for it."""
 
     connection: ConnectionId
@@ -68,14 +71,14 @@ class Ending(msgspec.Struct, frozen=True, array_like=True):
     """That of the close frame, or of a kick; at most 123 bytes (RFC 6455 section 5.5)."""
 
 
-class Leave(msgspec.Struct, frozen=True, array_like=True):
+class Leave(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A tab left a room on purpose: no window keeps it there."""
 
     tab: TabId
     room: RoomName
 
 
-class Contribution(msgspec.Struct, frozen=True, array_like=True):
+class Contribution(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that a node has of one user, at one revision."""
 
     user: UserId
@@ -87,7 +90,7 @@ class Contribution(msgspec.Struct, frozen=True, array_like=True):
     leaves: tuple[Leave, ...] = ()
 
 
-class Hold(msgspec.Struct, frozen=True, array_like=True):
+class Hold(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A tab whose connection ended and that may come back: a pending grace window."""
 
     connection: ConnectionSummary
@@ -114,7 +117,7 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
         return self.untold or self.cause is Cause.NODE_LOST
 
 
-class Grace(msgspec.Struct, frozen=True, array_like=True):
+class Grace(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The window that a user without an active connection is in: of all pending ones, the longest."""
 
     cause: Cause
@@ -124,7 +127,7 @@ class Grace(msgspec.Struct, frozen=True, array_like=True):
     """On the store clock."""
 
 
-class Gone(msgspec.Struct, frozen=True, array_like=True):
+class Gone(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A tab that went without saying so: what a reconnect is compared with."""
 
     tab: TabId
@@ -134,7 +137,7 @@ class Gone(msgspec.Struct, frozen=True, array_like=True):
     window: float
 
 
-class Departure(msgspec.Struct, frozen=True, array_like=True):
+class Departure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A goodbye that is remembered: the news of an end before it may come late, from another node."""
 
     session: SessionId
@@ -166,7 +169,7 @@ class Departure(msgspec.Struct, frozen=True, array_like=True):
         return speaks and since <= self.at and clock < self.clock
 
 
-class Shown(msgspec.Struct, frozen=True, array_like=True):
+class Shown(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a watcher is shown of a user."""
 
     status: Status
@@ -190,7 +193,7 @@ NOBODY = Shown(Status.OFFLINE, 0, 0.0)
 """What is shown of a user of whom nothing is known, and of one whom the watcher may not see."""
 
 
-class ShownMember(msgspec.Struct, frozen=True, array_like=True):
+class ShownMember(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is shown of a user in a room."""
 
     status: Status
@@ -204,14 +207,14 @@ class ShownMember(msgspec.Struct, frozen=True, array_like=True):
         return self.status is other.status and self.metas == other.metas and self.info == other.info
 
 
-class Share(msgspec.Struct, array_like=True):
+class Share(msgspec.Struct, array_like=True, gc=False):
     """One incarnation's contribution, as stored."""
 
     revision: int
     connections: tuple[ConnectionSummary, ...]
 
 
-class Record(msgspec.Struct, array_like=True):
+class Record(msgspec.Struct, array_like=True, gc=False):
     """All that is known of one user, for the whole installation."""
 
     user: UserId

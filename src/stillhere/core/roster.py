@@ -59,10 +59,11 @@ class _Person:
     __slots__ = ("connections", "endings", "leaves", "revision")
 
     def __init__(self) -> None:
-        self.connections: dict[ConnectionId, Connection] = {}
+        self.connections: tuple[Connection, ...] = ()
+        """Oldest first. Nearly everybody has one, and no endings: tuples take a third of what a dict and lists do."""
         self.revision = 0
-        self.endings: list[Ended] = []
-        self.leaves: list[tuple[int, Leave]] = []
+        self.endings: tuple[Ended, ...] = ()
+        self.leaves: tuple[tuple[int, Leave], ...] = ()
 
 
 class Roster:
@@ -120,8 +121,8 @@ class Roster:
             person = self._people.get(told.user)
             if person is None:
                 continue
-            person.endings = [e for e in person.endings if e.revision > told.revision]
-            person.leaves = [(r, leave) for r, leave in person.leaves if r > told.revision]
+            person.endings = tuple(e for e in person.endings if e.revision > told.revision)
+            person.leaves = tuple((r, leave) for r, leave in person.leaves if r > told.revision)
             if not (person.connections or person.endings or person.leaves or told.user in self._changed):
                 del self._people[told.user]
 
@@ -131,7 +132,7 @@ class Roster:
         return Contribution(
             user,
             person.revision,
-            tuple(_summary(c) for c in person.connections.values()),
+            tuple(_summary(c) for c in person.connections),
             tuple(self._ending(e, now) for e in person.endings),
             tuple(leave for _, leave in person.leaves),
         )
@@ -159,12 +160,12 @@ class Roster:
     def of(self, user: UserId) -> list[Connection]:
         """The connections of a user, oldest first."""
         person = self._people.get(user)
-        return list(person.connections.values()) if person else []
+        return list(person.connections) if person else []
 
     def active_count(self, user: UserId) -> int:
         """``activeConnectionCount`` of a user on this node."""
         person = self._people.get(user)
-        return sum(c.ready.active for c in person.connections.values()) if person else 0
+        return sum(c.ready.active for c in person.connections) if person else 0
 
     def revision_of(self, user: UserId) -> int:
         """The revision of what this node has of a user now; 0 for nothing."""
@@ -197,7 +198,7 @@ class Roster:
         person = self._people.get(connection.user)
         if person is None:
             person = self._people[connection.user] = _Person()
-        person.connections[connection.id] = connection
+        person.connections += (connection,)
         if in_flight:
             self._touch(connection.user)
 
@@ -248,7 +249,7 @@ class Roster:
             nobody = Connection(ConnectionId(""), user, SessionId(""), TabId(""), now)
             nobody.by, nobody.reason = _SERVER, reason
             self._touch(user)
-            person.endings.append(Ended(nobody, cause, 0, now, person.revision))
+            person.endings += (Ended(nobody, cause, 0, now, person.revision),)
         return expelled
 
     def fire(self, now: float) -> None:
@@ -296,7 +297,7 @@ class Roster:
         if connection.ready is ReadyState.CLOSED:
             return False
         person = self._touch(connection.user)
-        person.leaves.append((person.revision, Leave(connection.tab, room)))
+        person.leaves += ((person.revision, Leave(connection.tab, room)),)
         # the windows of the tab keep it there no longer; this undoes those of which the store has not heard yet
         for ended in person.endings:
             if ended.connection.tab == connection.tab:
@@ -337,11 +338,11 @@ class Roster:
         del self.connections[connection.id]
         self._deadlines.set(connection.id, None)
         person = self._people[connection.user]
-        del person.connections[connection.id]
+        person.connections = tuple(c for c in person.connections if c is not connection)
         if was_active:
             person = self._touch(connection.user)
             ended = Ended(connection, connection.cause or Cause.ABNORMAL, connection.code, now, person.revision)
-            person.endings.append(ended)
+            person.endings += (ended,)
         elif person.revision:  # the store knows of the user, so perhaps of this upgrade
             self._touch(connection.user)
         elif not person.connections:

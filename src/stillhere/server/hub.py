@@ -378,11 +378,14 @@ class Hub:
 def _broadcast(topic: Topic, followers: Iterable[Follower], changes: Sequence[bytes]) -> int:
     """Send the same frames to all who have room for them."""
     sent = 0
+    first, more = changes[0], changes[1:]
     for follower in followers:
         if follower.congested:
             follower.miss(topic)
-        else:
-            for frame in changes:
-                follower.send(frame)
-            sent += 1
+            continue
+        if (socket := follower.socket) is not None:  # past Peer.send: whoever follows is live, and has room
+            socket.send(first)
+        for frame in more:
+            follower.send(frame)
+        sent += 1
     return sent

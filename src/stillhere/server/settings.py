@@ -59,7 +59,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     node: str = msgspec.field(default_factory=_host_name)
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
-    websocket: Literal["picows", "asgi"] = "picows"
+    websocket: Literal["native", "asgi"] = "native"
     trusted_proxies: tuple[str, ...] = ()
     log_format: Literal["auto", "json", "pretty"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -15,6 +15,7 @@ from typing import Protocol
 from stillhere.core.events import Transition
 from stillhere.core.record import Shown, ShownMember
 from stillhere.core.words import RoomName, Status, UserId
+from stillhere.server.socket import Socket
 from stillhere.store.contract import Cursor, RoomSnapshot
 from stillhere.wire import frames
 from stillhere.wire.messages import PAGE, RequestId, encode
@@ -34,6 +35,9 @@ class Follower(Protocol):
 
     congested: bool
     """Whether its outbox is full: it is then told what it missed, folded, when there is room again."""
+
+    socket: Socket | None
+    """Where its frames go: a broadcast gives each the first one directly. None once it has ended."""
 
     def send(self, frame: bytes) -> None:
         """Send one frame."""
@@ -100,7 +104,6 @@ class RoomTopic:
         "followers",
         "loaded",
         "members",
-        "name",
         "pins",
         "places",
         "room",
@@ -114,7 +117,6 @@ class RoomTopic:
             count_only_above: members above which it is counted.
         """
         self.room = room
-        self.name = frames.encode_text(room)
         self.followers: set[Follower] = set()
         self.pins = 0
         self.loaded = False
@@ -128,12 +130,25 @@ class RoomTopic:
         self.counted = False
         """Whether followers are told the count alone."""
         self._most = count_only_above
-        self._statuses: Counter[Status] = Counter()
+        self._statuses: Counter[Status] | None = None
+        """How many of each there are; kept while the room is counted."""
         self._told: Counter[Status] | None = None
         """The count that all followers have; None if they may not have the same."""
         self._counted_at = -inf
         self._order: list[UserId] | None = None
         """The members by id; made when somebody reads a page."""
+
+    @property
+    def name(self) -> bytes:
+        """The name, encoded."""
+        return frames.encode_text(self.room)
+
+    @property
+    def statuses(self) -> Counter[Status]:
+        """How many members have each status; those that nobody has any more may be in it, with 0."""
+        if self._statuses is None:
+            self._statuses = Counter(member.status for member in self.members.values())
+        return self._statuses
 
     def load(self, snapshot: RoomSnapshot, partition_of: Callable[[UserId], int]) -> bool:
         """Take a snapshot, and note what it changes for those who follow already.
@@ -184,7 +199,7 @@ class RoomTopic:
         """The whole state as one frame, or the count; the list of members is encoded once per state."""
         if self.counted:
             self._differs()
-            return frames.count_frame(self.name, self._statuses, id=id)
+            return frames.count_frame(self.name, self.statuses, id=id)
         if self._joined is None:
             self._joined = b",".join(self._parts.values())
         return frames.members_frame(self.name, id, self._joined)
@@ -212,7 +227,7 @@ class RoomTopic:
             parts.append(self._parts[user])
         end = start + len(parts)
         following = order[end - 1] if 0 < end < len(order) else None
-        return frames.count_frame(self.name, self._statuses, id=id, page=parts, cursor=following)
+        return frames.count_frame(self.name, self.statuses, id=id, page=parts, cursor=following)
 
     def wait(self, now: float) -> float:
         """Seconds for which :meth:`changes` must not be told yet; 0 or less if it may.
@@ -229,15 +244,16 @@ class RoomTopic:
             now: a clock that does not go back, in seconds.
         """
         if self.counted and self._few:
-            self.counted, self._told = False, None
+            self.counted, self._told, self._statuses = False, None, None
             self._touched.clear()
             return [self.snapshot()]
         if self.counted or len(self.members) > self._most:
             self._touched.clear()
-            if self.counted and self._told == self._statuses:
+            statuses = self.statuses
+            if self.counted and self._told == statuses:
                 return []
-            self.counted, self._told, self._counted_at = True, self._statuses.copy(), now
-            return [frames.count_frame(self.name, self._statuses)]
+            self.counted, self._told, self._counted_at = True, statuses.copy(), now
+            return [frames.count_frame(self.name, statuses)]
         leaves, joins, updates = [], [], []
         for user, (was_in, place) in self._touched.items():
             part = self._parts.get(user)
@@ -263,17 +279,18 @@ class RoomTopic:
 
     def _differs(self) -> None:
         """One follower is told the count of now: if it is not that of the others, all are told at the next flush."""
-        if self._told != self._statuses:
+        if self._told != self.statuses:
             self._told = None
 
     def _place(self, user: UserId, member: ShownMember, place: Cursor) -> None:
         before = self.members.get(user)
         self._touched.setdefault(user, (before is not None, place))
-        if before is not None:
-            self._statuses[before.status] -= 1
-        elif self._order is not None:
+        if before is None and self._order is not None:
             insort(self._order, user)
-        self._statuses[member.status] += 1
+        if self._statuses is not None:
+            self._statuses[member.status] += 1
+            if before is not None:
+                self._statuses[before.status] -= 1
         self.members[user] = member
         self._parts[user] = encode(frames.member(user, member, str(place.epoch)))
         self._joined = None
@@ -281,7 +298,8 @@ class RoomTopic:
     def _remove(self, user: UserId, place: Cursor) -> None:
         member = self.members.pop(user, None)
         if member is not None:
-            self._statuses[member.status] -= 1
+            if self._statuses is not None:
+                self._statuses[member.status] -= 1
             if self._order is not None:
                 del self._order[bisect_left(self._order, user)]
             was_in = self._touched[user][0] if user in self._touched else True

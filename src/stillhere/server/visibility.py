@@ -26,7 +26,7 @@ class Visible(Protocol):
         ...
 
 
-class Patterns(msgspec.Struct, frozen=True):
+class Patterns(msgspec.Struct, frozen=True, gc=False):
     """A set of ids, given by name, by prefix, or as everything. Build it with :meth:`of`."""
 
     everything: bool = False

@@ -48,7 +48,7 @@ class Fenced(StoreError):
         self.covers = covers
 
 
-class Cursor(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Cursor(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """A place in the log. On the wire ``<epoch>-<seq>``."""
 
     epoch: int

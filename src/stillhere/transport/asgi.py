@@ -1,8 +1,8 @@
 """WebSockets over ASGI, for any server that speaks it: the same gate, the same endpoints.
 
-ASGI hides TCP, so some promises are weaker here than on picows: there are no pings to send, an abort is the end of the
-application's coroutine, and what a disconnect was is read from its code (see :func:`read_disconnect`). Within
-``stillhere serve`` uvicorn's implementation is made to keep more of them (:mod:`stillhere.transport.sansio`).
+ASGI hides TCP, so some promises are weaker here than on the native transport: there are no pings to send, an abort is
+the end of the application's coroutine, and what a disconnect was is read from its code (see :func:`read_disconnect`).
+Within ``stillhere serve`` uvicorn's implementation is made to keep more of them (:mod:`stillhere.transport.sansio`).
 """
 
 from __future__ import annotations

@@ -25,6 +25,37 @@ VERDICT_TIMEOUT = 10.0
 _log = logging.getLogger("stillhere.transport")
 
 
+def ask(
+    gate: Gate, head: bytes, transport: asyncio.BaseTransport, path: str
+) -> tuple[Verdict | Awaitable[Verdict], str]:
+    """Read the head of a request and ask the gate about it.
+
+    Args:
+        gate: who decides.
+        head: request line and headers, whole.
+        transport: whose request it is.
+        path: the only one that is served.
+
+    Returns:
+        What the gate says, a refusal where the request cannot become a WebSocket or the gate failed; and the client's
+        ``Sec-WebSocket-Key``.
+    """
+    peer = transport.get_extra_info("peername")
+    try:
+        request, key = read_head(head, peer[0] if isinstance(peer, tuple) else "", path)
+        return gate.greet(request), key
+    except Refused as refused:
+        return refused.refusal, ""
+    except Exception:
+        return _failed(), ""
+
+
+def _failed() -> Refusal:
+    """Called while the exception is handled."""
+    _log.exception("the gate failed; the client is told so")
+    return problem(500, "The server failed to decide about this connection.")
+
+
 class Handshake(asyncio.Protocol, abc.ABC):
     """Asks the gate about one connection. Subclasses say in :meth:`open` what a welcomed connection becomes.
 
@@ -92,22 +123,14 @@ class Handshake(asyncio.Protocol, abc.ABC):
     def _connections(self) -> set[Any]:
         return self._state.connections
 
-    def _decide(self) -> None:
-        if self._transport.is_closing():
-            return
-        assert self._head is not None
-        peer = self._transport.get_extra_info("peername")
-        remote = peer[0] if isinstance(peer, tuple) else ""
-        try:
-            request, key = read_head(self._head, remote, self._path)
-            self._head = b""  # it holds the token
-            verdict = self._gate.greet(request)
-        except Refused as refused:
-            self._refuse(refused.refusal)
-            return
-        except Exception:
-            self._failed()
-            return
+    def settle(self, verdict: Verdict | Awaitable[Verdict], key: str) -> None:
+        """Act on what the gate said, or will say; whatever the client sends meanwhile comes too early.
+
+        Args:
+            verdict: the gate's.
+            key: the client's ``Sec-WebSocket-Key``.
+        """
+        self._head = b""  # it holds the token
         if isinstance(verdict, Refusal | Welcome):
             self._conclude(verdict, key)
         else:
@@ -115,6 +138,11 @@ class Handshake(asyncio.Protocol, abc.ABC):
             if inspect.iscoroutine(verdict):
                 # A task that is cancelled before its first step has never awaited it.
                 self._task.add_done_callback(lambda _: verdict.close())
+
+    def _decide(self) -> None:
+        if not self._transport.is_closing():
+            assert self._head is not None
+            self.settle(*ask(self._gate, self._head, self._transport, self._path))
 
     async def _wait(self, pending: Awaitable[Verdict], key: str) -> None:
         try:
@@ -127,7 +155,7 @@ class Handshake(asyncio.Protocol, abc.ABC):
             return
         except Exception:
             self._task = None
-            self._failed()
+            self._refuse(_failed())
             return
         self._task = None
         self._conclude(verdict, key)
@@ -139,10 +167,6 @@ class Handshake(asyncio.Protocol, abc.ABC):
         else:
             self._connections.discard(self)
             self.open(verdict, key)
-
-    def _failed(self) -> None:
-        _log.exception("the gate failed; the client is told so")
-        self._refuse(problem(500, "The server failed to decide about this connection."))
 
     def _refuse(self, refusal: Refusal) -> None:
         self._cancel()

@@ -7,9 +7,7 @@ it may become: one byte a second would hold a connection for ever.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -114,86 +112,15 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.close()
 
 
-_UPGRADE = re.compile(
-    rb"GET /[!-~]* HTTP/1\.1\r\n"
-    rb"(?=(?:[^\n]*\n)*?[Uu]pgrade: *[Ww]eb[Ss]ocket\r\n)"
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+\r\n"
-)
-"""The head of an upgrade as clients send it, whole and with nothing after it (RFC 9110 section 5.1, 5.5)."""
-
-
-class Front(asyncio.Protocol):
-    """Looks at the first bytes of a connection, and makes way for what they ask for.
-
-    Nearly all connections here are upgrades whose head comes in one piece: those go to their WebSocket at once, without
-    a parser, a request and an answer of HTTP being made for each. Everything else, odd upgrades included, is
-    :class:`BoundedHttp`'s.
-    """
-
-    __slots__ = ("_app_state", "_config", "_state", "_timer", "_transport")
-
-    http: type[BoundedHttp]
-    handshake_timeout: float
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        self._config = config
-        self._state = server_state
-        self._app_state = app_state
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._timer = asyncio.get_running_loop().call_later(self.handshake_timeout, self._transport.close)
-        self._connections.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._leave()
-        kind: Callable[..., Any] = self.http
-        if self._config.ws_protocol_class is not None and _UPGRADE.fullmatch(data):
-            kind = self._config.ws_protocol_class
-        protocol = kind(config=self._config, server_state=self._state, app_state=self._app_state)
-        protocol.connection_made(self._transport)
-        self._transport.set_protocol(protocol)
-        protocol.data_received(data)
-
-    def eof_received(self) -> None:
-        """The client left without a word; the transport closes."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
-
-    def shutdown(self) -> None:
-        """uvicorn stops."""
-        self._transport.close()
-
-    @property
-    def _connections(self) -> set[Any]:
-        return self._state.connections
-
-    def _leave(self) -> None:
-        self._timer.cancel()
-        self._connections.discard(self)
-
-
 _TOO_MANY = problem(431, f"The request has more than {MAX_HEADERS} headers.")
 _TOO_LONG = problem(431, f"The request head is longer than {MAX_HEAD_BYTES} bytes.")
 
 
-def http_protocol(handshake_timeout: float = HANDSHAKE_TIMEOUT, *, front: bool = False) -> type[asyncio.Protocol]:
+def http_protocol(handshake_timeout: float = HANDSHAKE_TIMEOUT) -> type[BoundedHttp]:
     """Make the class to give to uvicorn as ``http``.
 
     Args:
-        front: upgrades go to the ``ws`` class of the configuration as they came, without the parser of HTTP; it has to
-            read the whole head itself.
         handshake_timeout: how long the head of a request may take, from the connection or the first byte of a later
             request, in seconds; then 408.
     """
-    http = type("BoundedHttp", (BoundedHttp,), {"handshake_timeout": handshake_timeout})
-    if not front:
-        return http
-    return type("Front", (Front,), {"__slots__": (), "http": http, "handshake_timeout": handshake_timeout})
+    return type("BoundedHttp", (BoundedHttp,), {"handshake_timeout": handshake_timeout})

@@ -101,6 +101,11 @@ class MessageLayer:
         self._max_message_bytes = max_message_bytes
         self._partial: _Partial | None = None
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the rest of a message has yet to come."""
+        return self._partial is not None
+
     def data(self, opcode: int, fin: int, payload: bytes) -> bytes | bytearray | None:
         """Take a frame that is not a control frame.
 
@@ -127,7 +132,7 @@ class MessageLayer:
             if opcode == BINARY:
                 return bytearray(payload)
             if not payload.isascii():  # cheaper than the throw-away str of a decode
-                _decode(payload)
+                decode_text(payload)
             return payload
         self._partial = _Partial(opcode == TEXT)
         return self._append(self._partial, fin, payload)
@@ -151,7 +156,12 @@ class MessageLayer:
             raise Violation(TOO_BIG, f"a message of more than {self._max_message_bytes} bytes")
 
 
-def _decode(payload: bytes) -> str:
+def decode_text(payload: bytes) -> str:
+    """The text.
+
+    Raises:
+        Violation: 1007, not UTF-8.
+    """
     try:
         return payload.decode()
     except UnicodeDecodeError:
@@ -179,7 +189,7 @@ def read_close(payload: bytes) -> tuple[int, str]:
     code = int.from_bytes(payload[:2])
     if not is_legal_close_code(code):
         raise Violation(PROTOCOL_ERROR, f"a close frame with the code {code}, which no frame may carry")
-    return code, _decode(payload[2:])
+    return code, decode_text(payload[2:])
 
 
 def short_reason(reason: str) -> str:

@@ -37,8 +37,8 @@ class SansIo(WebSocketsSansIOProtocol):
 
     - after a close of ours, the disconnect comes when TCP has ended (uvicorn sees to that within 10 s), with the
       exception that it ended with;
-    - messages are checked as on picows: fragments are counted, and bad UTF-8 ends the conversation at its first byte,
-      without a traceback in the log;
+    - messages are checked as on the native transport: fragments are counted, and bad UTF-8 ends the conversation at its
+      first byte, without a traceback in the log;
     - an application that returns without having seen a disconnect has its connection aborted.
     """
 
@@ -82,7 +82,7 @@ class SansIo(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def _allowed(self, event: Frame) -> bool:
-        """Check a data frame by the rules of the picows transport; end the conversation if it breaks them."""
+        """Check a data frame by the rules of the native transport; end the conversation if it breaks them."""
         if self._failed or self.close_sent:
             return False
         try:

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import uvicorn
 
 from stillhere.server.socket import Gate
+from stillhere.transport.arrival import native_protocols
 from stillhere.transport.asgi import AsgiWebSocket, Receive, Scope, Send
 from stillhere.transport.bounds import HIGH_WATER, LOW_WATER, MAX_MESSAGE_BYTES
 from stillhere.transport.handshake import VERDICT_TIMEOUT
 from stillhere.transport.http import HANDSHAKE_TIMEOUT, http_protocol
-from stillhere.transport.picows import picows_protocol
 from stillhere.transport.sansio import SansIo
 
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -166,7 +166,7 @@ def build_server(
     port: int = 7400,
     fd: int | None = None,
     sock: socket.socket | None = None,
-    websocket: Literal["picows", "asgi"] = "picows",
+    websocket: Literal["native", "asgi"] = "native",
     path: str = "/ws",
     loop: Literal["auto", "uvloop", "asyncio"] = "auto",
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
@@ -188,13 +188,13 @@ def build_server(
         port: 0 for any free one; ``Server.port`` tells.
         fd: an inherited descriptor of a listening TCP socket, in place of host and port.
         sock: a listening TCP socket, in place of host and port.
-        websocket: picows, or uvicorn's own implementation through ASGI.
+        websocket: the native one, or uvicorn's own implementation through ASGI.
         path: where WebSockets are served.
         loop: which event loop ``run()`` makes; auto takes uvloop where it is installed.
         handshake_timeout: how long the head of a request may take, in seconds.
         verdict_timeout: how long the gate may think, in seconds.
         max_message_bytes: bound of a WebSocket message.
-        heartbeat_interval: between pings, in seconds. Only for ``asgi``: on picows the endpoints send them.
+        heartbeat_interval: between pings, in seconds. Only for ``asgi``: else the endpoints send them.
         heartbeat_timeout: for the answer to a ping, in seconds. Only for ``asgi``.
         high_water: unsent bytes of a connection above which its endpoint's ``on_full`` is called.
         low_water: and below which then ``on_writable`` is.
@@ -214,11 +214,15 @@ def build_server(
         "low_water": low_water,
         "verdict_timeout": verdict_timeout,
     }
+    http: Any = http_protocol(handshake_timeout)
+    ws: Any = SansIo
+    if websocket == "native":
+        http, ws = native_protocols(gate, http, path=path, **common)
     config = uvicorn.Config(
-        app if websocket == "picows" else Dispatch(app, AsgiWebSocket(gate, **common), path),
+        app if websocket == "native" else Dispatch(app, AsgiWebSocket(gate, **common), path),
         loop=loop,
-        http=http_protocol(handshake_timeout, front=websocket == "picows"),
-        ws=picows_protocol(gate, path=path, **common) if websocket == "picows" else SansIo,
+        http=http,
+        ws=ws,
         ws_max_size=max_message_bytes,
         ws_ping_interval=heartbeat_interval,
         ws_ping_timeout=heartbeat_timeout,

@@ -54,7 +54,7 @@ class EchoGate:
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--websocket", choices=["picows", "asgi"], default="picows")
+    arguments.add_argument("--websocket", choices=["native", "asgi"], default="native")
     arguments.add_argument("--drain", type=float, default=0.0)
     chosen = arguments.parse_args()
     draining = False

@@ -397,8 +397,8 @@ def _copy_roster(old: Roster) -> Roster:
     new._people = {}
     for user, person in old._people.items():
         copied = new._people[user] = _Person()
-        copied.connections = {id: new.connections[id] for id in person.connections}
-        copied.revision, copied.endings, copied.leaves = person.revision, list(person.endings), list(person.leaves)
+        copied.connections = tuple(new.connections[c.id] for c in person.connections)
+        copied.revision, copied.endings, copied.leaves = person.revision, person.endings, person.leaves
     new._changed = dict(old._changed)
     new._deadlines = _copy_deadlines(old._deadlines)
     new._orders = list(old._orders)

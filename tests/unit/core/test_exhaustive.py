@@ -122,7 +122,7 @@ def a_late_close_is_an_ending(patch: Patch) -> None:
     def loses(self: Roster, c: Connection, now: float, cause: Cause = Cause.ABNORMAL) -> None:
         if c.ready is ReadyState.CLOSED and c.user in self._people:
             person = self._touch(c.user)
-            person.endings.append(Ended(c, cause, 0, now, person.revision))
+            person.endings += (Ended(c, cause, 0, now, person.revision),)
         lost(self, c, now, cause)
 
     patch.setattr(Roster, "lost", loses)
@@ -229,7 +229,9 @@ def a_failed_upgrade_is_not_told(patch: Patch) -> None:
     def refuse(self: Roster, c: Connection, now: float) -> None:
         c.step(Input.REFUSED)
         self._deadlines.set(c.id, None)
-        del self.connections[c.id], self._people[c.user].connections[c.id]
+        del self.connections[c.id]
+        person = self._people[c.user]
+        person.connections = tuple(other for other in person.connections if other is not c)
 
     patch.setattr(Roster, "refuse", refuse)
 

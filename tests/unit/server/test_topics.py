@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stillhere.core.events import Change, Transition
 from stillhere.core.record import NOBODY, Shown, ShownMember
 from stillhere.core.words import RoomName, Status, UserId
+from stillhere.server.socket import Socket
 from stillhere.server.topics import RoomTopic, Topic, UserTopic
 from stillhere.store.contract import Cursor, RoomSnapshot
 
@@ -22,6 +23,7 @@ class Ear:
     """A follower that keeps what it is sent."""
 
     congested = False
+    socket: Socket | None = None
 
     def __init__(self) -> None:
         self.heard: list[Any] = []

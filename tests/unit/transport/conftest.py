@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.transport.peers import HIGH, LIMIT, LOW, OpenGate, Party, running
 
-PARTIES = [("picows", "uvloop"), ("picows", "asyncio"), ("asgi", "uvloop")]
+PARTIES = [("native", "uvloop"), ("native", "asyncio"), ("asgi", "uvloop")]
 
 
 @pytest.fixture(scope="module", params=PARTIES, ids="-".join)
@@ -18,7 +18,7 @@ def party(request: pytest.FixtureRequest) -> Iterator[Party]:
 
 
 @pytest.fixture(scope="module", params=PARTIES[:2], ids="-".join)
-def picows(request: pytest.FixtureRequest) -> Iterator[Party]:
+def native(request: pytest.FixtureRequest) -> Iterator[Party]:
     websocket, loop = request.param
     gate = OpenGate()
     with running(gate, websocket, loop, max_message_bytes=LIMIT, high_water=HIGH, low_water=LOW) as server:

@@ -159,7 +159,7 @@ APP = Starlette(routes=[Route("/", _hello), Route("/echo", _echo, methods=["POST
 @contextmanager
 def running(
     gate: Gate,
-    websocket: Literal["picows", "asgi"] = "picows",
+    websocket: Literal["native", "asgi"] = "native",
     loop: Literal["uvloop", "asyncio"] = "uvloop",
     **settings: Any,
 ) -> Iterator[Running]:

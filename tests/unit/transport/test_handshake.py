@@ -17,9 +17,9 @@ from stillhere.transport.head import problem
 from stillhere.transport.message_layer import TEXT
 from tests.unit.transport.peers import PATIENCE, FunctionGate, OpenGate, RawClient, Recorder, running
 
-TRANSPORTS: list[Literal["picows", "asgi"]] = ["picows", "asgi"]
+TRANSPORTS: list[Literal["native", "asgi"]] = ["native", "asgi"]
 both = pytest.mark.parametrize("websocket", TRANSPORTS)
-Transport = Literal["picows", "asgi"]
+Transport = Literal["native", "asgi"]
 
 
 @both

@@ -18,7 +18,7 @@ from stillhere.transport.serve import CannotListen, PortInUse, Server, build_ser
 from tests.unit.transport.peers import APP, OpenGate, RawClient, running
 
 
-@pytest.mark.parametrize("websocket", ["picows", "asgi"])
+@pytest.mark.parametrize("websocket", ["native", "asgi"])
 def test_http_and_websockets_share_the_port(websocket: Any) -> None:
     gate = OpenGate()
     with running(gate, websocket) as server:
@@ -141,7 +141,7 @@ class Process:
             return client.answer()[0]
 
 
-@pytest.fixture(params=["picows", "asgi"])
+@pytest.fixture(params=["native", "asgi"])
 def slow_to_drain(request: pytest.FixtureRequest) -> Iterator[Process]:
     process = Process(request.param, 60.0)
     yield process
@@ -149,7 +149,7 @@ def slow_to_drain(request: pytest.FixtureRequest) -> Iterator[Process]:
     process.popen.wait()
 
 
-@pytest.mark.parametrize("websocket", ["picows", "asgi"])
+@pytest.mark.parametrize("websocket", ["native", "asgi"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_the_exit_status_is_0(websocket: str, number: signal.Signals) -> None:
     process = Process(websocket, 0.2)

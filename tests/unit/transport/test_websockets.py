@@ -106,29 +106,29 @@ def test_a_ping_is_answered_with_its_payload(party: Party) -> None:
         assert client.receive() == (PONG, b"are you there")
 
 
-def test_pings_and_pongs_of_the_peer_are_heard(picows: Party) -> None:
-    client, endpoint = picows.connect()
+def test_pings_and_pongs_of_the_peer_are_heard(native: Party) -> None:
+    client, endpoint = native.connect()
     with client:
         client.send(PING)
         client.send(PONG)
         endpoint.expect(("heard",), ("heard",))
 
 
-def test_an_endpoint_can_ping(picows: Party) -> None:
-    client, endpoint = picows.connect()
+def test_an_endpoint_can_ping(native: Party) -> None:
+    client, endpoint = native.connect()
     with client:
-        assert picows.tell(endpoint, "ping") is True
+        assert native.tell(endpoint, "ping") is True
         assert client.receive() == (PING, b"")
 
 
 def test_over_asgi_there_are_no_pings_to_send(party: Party) -> None:
     client, endpoint = party.connect()
     with client:
-        assert party.tell(endpoint, "ping") is (party.websocket == "picows")
+        assert party.tell(endpoint, "ping") is (party.websocket == "native")
 
 
-def test_a_peer_that_pings_and_reads_no_pongs_does_not_fill_the_memory(picows: Party) -> None:
-    client, endpoint = picows.connect(receive_buffer=4096)
+def test_a_peer_that_pings_and_reads_no_pongs_does_not_fill_the_memory(native: Party) -> None:
+    client, endpoint = native.connect(receive_buffer=4096)
     with client:
         payload = frame(PING, b"x" * 125) * 1000
         for _ in range(40):  # 5 MB of pongs
@@ -136,7 +136,7 @@ def test_a_peer_that_pings_and_reads_no_pongs_does_not_fill_the_memory(picows: P
         client.text("done")
         while endpoint.next() != ("text", b"done"):
             pass
-        assert picows.tell(endpoint, "unsent") < HIGH + 1024
+        assert native.tell(endpoint, "unsent") < HIGH + 1024
 
 
 # Ends
@@ -172,7 +172,7 @@ def test_a_close_of_ours_waits_for_the_peers_and_for_the_end_of_tcp(party: Party
         assert client.receive() == (8, b"\x0f\xa1expired")
         assert endpoint.silent()
         client.close_frame(4001)
-        if party.websocket == "picows":
+        if party.websocket == "native":
             endpoint.expect(("close_frame", 4001, ""))
             assert endpoint.silent()
         assert client.at_end()
@@ -190,20 +190,20 @@ def test_a_peer_that_never_answers_a_close_stays_until_the_abort(party: Party) -
         assert client.at_end()
 
 
-def test_a_peer_that_never_ends_tcp_stays_until_the_abort(picows: Party) -> None:
-    client, endpoint = picows.connect()
+def test_a_peer_that_never_ends_tcp_stays_until_the_abort(native: Party) -> None:
+    client, endpoint = native.connect()
     with client:
         client.close_frame(1001)
         assert client.received_close() == 1001
         assert client.at_end()
         endpoint.expect(("close_frame", 1001, ""))
         assert endpoint.silent(0.5)
-        picows.tell(endpoint, "abort")
+        native.tell(endpoint, "abort")
         endpoint.expect(("lost", None))
 
 
-def test_a_peer_that_ends_its_half_after_its_close_frame_is_lost_at_once(picows: Party) -> None:
-    client, endpoint = picows.connect()
+def test_a_peer_that_ends_its_half_after_its_close_frame_is_lost_at_once(native: Party) -> None:
+    client, endpoint = native.connect()
     with client:
         client.close_frame(1001)
         client.sock.shutdown(socket.SHUT_WR)
@@ -268,18 +268,18 @@ def test_messages_after_a_close_of_ours_are_dropped(party: Party) -> None:
         assert endpoint.silent()
 
 
-def test_a_peer_that_talks_on_after_a_close_of_ours_is_cut_off(picows: Party) -> None:
-    client, endpoint = picows.connect()
+def test_a_peer_that_talks_on_after_a_close_of_ours_is_cut_off(native: Party) -> None:
+    client, endpoint = native.connect()
     with client:
-        picows.tell(endpoint, "close", 4004)
+        native.tell(endpoint, "close", 4004)
         with pytest.raises(ConnectionError):  # noqa: PT012 - which of the sends fails is the kernel's choice
             for _ in range(10000):
                 client.send(TEXT, b"x" * 30000)
         assert endpoint.next()[0] == "lost"
 
 
-def test_a_peer_that_talks_on_after_both_close_frames_is_cut_off(picows: Party) -> None:
-    client, endpoint = picows.connect()
+def test_a_peer_that_talks_on_after_both_close_frames_is_cut_off(native: Party) -> None:
+    client, endpoint = native.connect()
     with client:
         client.close_frame()
         endpoint.expect(("close_frame", 1000, ""))
