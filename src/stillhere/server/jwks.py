@@ -58,19 +58,20 @@ class VerifyingKey:
 
 
 class HmacKey(VerifyingKey):
-    """A secret. PyJWT's HMAC makes two objects for each token; the one call of the standard library takes a third."""
+    """A secret. PyJWT's HMAC begins with it anew for each token; a copy of one that has begun takes a third."""
 
-    __slots__ = ("_hash", "_secret")
+    __slots__ = ("_begun",)
 
     def __init__(self, algorithm: str, implementation: Algorithm, secret: bytes) -> None:
         """Bind a secret that PyJWT's implementation of the algorithm has accepted."""
         super().__init__(None, algorithm, implementation, secret)
-        self._secret = secret
-        self._hash = f"sha{algorithm.removeprefix('HS')}"
+        self._begun = hmac.new(secret, digestmod=f"sha{algorithm.removeprefix('HS')}")
 
     def verifies(self, signed: bytes, signature: bytes) -> bool:
         """See :class:`VerifyingKey`; the comparison takes the same time wherever the two differ."""
-        return hmac.compare_digest(hmac.digest(self._secret, signed, self._hash), signature)
+        mac = self._begun.copy()
+        mac.update(signed)
+        return hmac.compare_digest(mac.digest(), signature)
 
 
 class KeySet:

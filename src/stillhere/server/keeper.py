@@ -1,6 +1,7 @@
 """The keeper: what a node owes its store.
 
-What one turn of the loop changed in the roster is put in one request; due windows are swept, after everything that
+What one turn of the loop changed in the roster is put in one request, together with what came within 5 ms of the last
+one; due windows are swept, after everything that
 this node knows has been put; the lease is renewed. What could not be put is marked and put again: states, not a
 growing queue.
 """

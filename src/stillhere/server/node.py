@@ -1,7 +1,7 @@
 """A node: one server process (or one embedded in an application).
 
 The node ties the pure machines to the world: sockets come in through :meth:`Node.greet`, the roster keeps their
-connections, what changed is put into the store once per loop turn, and the hub tells the followers what the store's
+connections, what changed is put into the store together, and the hub tells the followers what the store's
 log says. All state changes are synchronous; four tasks per node (not per connection) do the waiting: the keeper
 (sweeps and beats), the hub's reader, and one put at a time.
 """
