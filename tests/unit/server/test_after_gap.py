@@ -12,7 +12,7 @@ from stillhere.core.leases import Answer
 from stillhere.core.record import ConnectionSummary, Contribution, Ending, Record
 from stillhere.core.words import Cause, ConnectionId, Incarnation, ReadyState, SessionId, TabId, UserId
 from stillhere.server import after_gap
-from stillhere.store.cluster.line import Engine, Told
+from stillhere.store.cluster.line import Engine, Line, Told
 from stillhere.store.cluster.partition import Partition
 from stillhere.store.contract import StoreUnavailable
 from tests.unit.server.world import World, lived
@@ -119,6 +119,23 @@ async def test_a_connection_that_the_store_does_not_know_of_yet_goes_by_the_time
     ann.peer.known_since = later.peer.known_since = None
     await gap(world)
     assert (ann.code(), later.code()) == (4004, None)
+
+
+def test_a_reader_may_be_the_first_to_hear_that_the_store_clock_began_anew() -> None:
+    partition = Partition(cast(Engine, None), 0, random.Random(1), lambda user: True, 10.0)
+    partition._asking = cast(Line, object())
+
+    async def answer(clock: float, born: int) -> Told:
+        return Told(answer=Answer.OK, epoch=born, seq=1, clock=clock, born=born)
+
+    async def hear() -> None:
+        await partition._run(answer(37.0, 1))
+        await partition.ask(lambda line: answer(18.0, 2))
+        assert (partition.clock, partition.before) == (18.0, 37.0)
+        await partition._run(answer(19.0, 2))
+
+    asyncio.run(hear())
+    assert (partition.clock, partition.before) == (19.0, 37.0)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class Partition:
         async with self._asking_lock:
             if self._asking is None:
                 self._asking = await self._engine.line(self.number)
-            line = self._asking
+            line, born = self._asking, self.born
             self.requests += 1
             try:
                 told = await operation(line)
@@ -182,7 +182,10 @@ class Partition:
         if told.answer is Answer.NO_EPOCH:
             raise StoreUnavailable("the store is empty, and the nodes have not told it yet what they carry")
         self.recovering = told.recovering
-        if told.epoch == self.epoch:
+        if told.born != born == self.born:  # what is read now is to be compared with the clock that it is of
+            self.before += self.clock
+            self.born, self.clock = told.born, told.clock
+        elif told.epoch == self.epoch:
             self.clock = max(self.clock, told.clock)
         return told
 
