@@ -39,7 +39,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not (DIST / "index.js").is_file(), reason=NOT_BUILT),
 ]
 
