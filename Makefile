@@ -19,7 +19,8 @@ PAGES := src/stillhere/pages/index.html
 PORT ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-WORKERS ?= 0
+# Half of the time is waiting; tests/turns.py says who runs beside whom. 0 runs them in this process (as --pdb needs).
+WORKERS ?= 2
 # core/ and wire/ are small and pure: every branch of them is tested. `GATE=` runs without this gate, for a subset.
 GATE ?= --cov=stillhere.core --cov=stillhere.wire --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
@@ -48,7 +49,7 @@ screenshots: $(DEV) $(PAGES) ## take the pictures of the admin pages in docs/ima
 test: $(DEV) $(PAGES) $(SDK_BUILT) test-tools ## every test: TypeScript, Python, browser (PYTEST_ARGS=…, WORKERS=…)
 	@cd web && npm test
 	@cd $(SDK) && npm test
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(GATE) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(GATE) $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(DEV) $(WEB) $(SDK_BUILT) ## lint, format, types (Python and TypeScript), layer rules

@@ -21,7 +21,7 @@ from bench.machine import describe
 from bench.phases import PHASES, QUICK_PHASES
 from bench.plan import QUICK, Figures, Plan
 from bench.report import write_report
-from bench.running import RESULTS, able, measure, prepared, say
+from bench.running import RESULTS, able, measure, need_linux, prepared, say
 from bench.stand import Failed, raise_file_limit
 
 _SPARE_FILES = 200
@@ -155,8 +155,7 @@ def main() -> int:
     given = arguments()
     if given.report:
         return write_report([Path(name) for name in given.report])
-    if sys.platform != "linux":
-        raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
+    need_linux()
     peers = chosen(given.peers, PEERS, USUAL, "the peer")
     phases = chosen(given.phases, PHASES, QUICK_PHASES if given.quick else list(PHASES), "the phase")
     plan = plan_of(given, raise_file_limit())

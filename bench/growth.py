@@ -27,7 +27,7 @@ from bench.client import masked
 from bench.figures import number
 from bench.machine import describe
 from bench.plan import names
-from bench.running import RESULTS, say
+from bench.running import RESULTS, need_linux, say
 from bench.stand import Failed, Stand, free_port, in_turns, raise_file_limit, split_cpus, work_dir
 from bench.watching import clock
 
@@ -270,8 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", nargs="+", choices=GROWING, default=["ws", "stillhere"])
     parser.add_argument("--curves", nargs="+", choices=list(FIGURES), default=list(FIGURES))
     given = parser.parse_args(argv)
-    if sys.platform != "linux":
-        raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
+    need_linux()
     plan = QUICK if given.quick else GrowthPlan()
     if given.rounds:
         plan = msgspec.structs.replace(plan, rounds=given.rounds)

@@ -23,7 +23,7 @@ import uvloop
 from bench.adapters import HERE, PEERS
 from bench.machine import describe
 from bench.plan import Figures, Plan
-from bench.running import measure, say
+from bench.running import measure, need_linux, say
 from bench.stand import Failed, raise_file_limit
 
 BASELINE = HERE / "guard.json"
@@ -188,8 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="smaller; shows the ratios, and compares nothing")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     given = parser.parse_args(argv)
-    if sys.platform != "linux":
-        raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
+    need_linux()
     if given.rounds < 1 or (given.update and (given.quick or given.rounds < ROUNDS)):
         raise SystemExit(f"a baseline needs {ROUNDS} rounds at full size; a comparison at least one round")
     plan = QUICK if given.quick else PLAN

@@ -25,6 +25,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def need_linux() -> None:
+    """Refuse to measure where there is no ``/proc``.
+
+    Raises:
+        SystemExit: in a sentence.
+    """
+    if sys.platform != "linux":
+        raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
+
+
 def able(name: str, phase: str) -> bool:
     """Whether a peer can do a phase."""
     return phase in PEERS[name].phases or phase in ALSO.get(name, ())

@@ -27,7 +27,7 @@ from bench.churn import Churn
 from bench.machine import describe
 from bench.proc import open_files, pss_bytes
 from bench.reads import Reader
-from bench.running import RESULTS, say
+from bench.running import RESULTS, need_linux, say
 from bench.stand import Crowd, Failed, Stand, free_port, raise_file_limit, split_cpus, work_dir
 from bench.watching import clock
 
@@ -271,8 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--peer", choices=SOAKED, default="stillhere")
     parser.add_argument("--quick", action="store_true", help="small and short")
     given = parser.parse_args(argv)
-    if sys.platform != "linux":
-        raise SystemExit(f"the bench reads /proc, which {sys.platform} does not have; run it on Linux")
+    need_linux()
     plan = plan_of(given, raise_file_limit())
     machine = describe()
     say(f"soaking {given.peer}: {plan.connections} connections, {plan.rate:g} doings a second, {plan.seconds:g} s")

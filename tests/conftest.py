@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.turns import Turns
 
 TIERS = ("architecture", "unit", "contract", "simulation", "acceptance")
 """The order of the folders, the quick and telling ones first."""
@@ -31,3 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return TIERS.index(folder) if folder in TIERS else len(TIERS)
 
     items.sort(key=tier)
+
+
+@pytest.hookimpl(optionalhook=True)  # there is none without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Turns | None:
+    """Several processes take turns as ``tests/turns.py`` says."""
+    from tests.turns import Turns
+
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # the order of the tests, not the longest file first
+    return Turns(config, log)

@@ -17,9 +17,11 @@ import time
 from collections import deque
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
+
+from tests.acceptance.browser_socket import ask
 
 START = 30.0
 """Seconds for a start on a busy machine."""
@@ -145,18 +147,8 @@ class Firefox:
         """
         assert self._socket is not None, "it does not run"
         self._next_id += 1
-        self._socket.send(json.dumps({"id": self._next_id, "method": method, "params": parameters}))
-        end = time.monotonic() + ANSWER
-        while True:
-            try:
-                answer = json.loads(self._socket.recv(max(0.0, end - time.monotonic())))
-            except TimeoutError:
-                raise BidiError(f"{method} was not answered within {ANSWER} s") from None
-            if answer.get("id") != self._next_id:
-                continue  # an event, or an answer that came too late for whoever asked
-            if answer["type"] == "error":
-                raise BidiError(f"{method}: {answer['error']}: {answer['message']}")
-            return cast(dict[str, Any], answer["result"])
+        command: dict[str, object] = {"id": self._next_id, "method": method, "params": parameters}
+        return ask(self._socket, command, ANSWER, BidiError)
 
     def window(self) -> Window:
         """A window whose storage and cookies nobody else has."""

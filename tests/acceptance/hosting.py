@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,6 +26,13 @@ START = 30.0
 
 AsgiServer = Literal["uvicorn", "hypercorn", "granian"]
 SERVERS: tuple[AsgiServer, ...] = ("uvicorn", "hypercorn", "granian")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With its workers, which Granian has, and which would outlive it."""
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
 
 
 class Host:
@@ -57,8 +67,7 @@ class Host:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
+            _kill(self._process)
         self._folder.cleanup()
 
     def start(self) -> None:
@@ -77,6 +86,7 @@ class Host:
                     pass_fds=[] if self._server == "granian" else [descriptor],
                     cwd=ROOT,
                     env={**environment(), **self._environ, "PYTHONUNBUFFERED": "1"},
+                    start_new_session=True,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -113,8 +123,7 @@ class Host:
         try:
             return process.wait(20)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+            _kill(process)
             raise AssertionError(f"it did not end: {self.said()}") from None
 
     def said(self) -> str:

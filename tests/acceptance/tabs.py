@@ -6,21 +6,20 @@ believe that it has the focus. So the browser is started here, without any of th
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections import deque
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from tests.acceptance.browser_socket import ask
 from tests.acceptance.browsing import ARGUMENTS
 
 START = 40.0
@@ -149,18 +148,7 @@ class DevTools:
         command: dict[str, object] = {"id": self._next_id, "method": method, "params": parameters}
         if session is not None:
             command["sessionId"] = session
-        self._socket.send(json.dumps(command))
-        end = time.monotonic() + ANSWER
-        while True:
-            try:
-                answer = json.loads(self._socket.recv(max(0.0, end - time.monotonic())))
-            except TimeoutError:
-                raise ChromiumFailed(f"{method} was not answered within {ANSWER} s") from None
-            if answer.get("id") != self._next_id:
-                continue  # an event, or an answer that came too late for whoever asked
-            if "error" in answer:
-                raise ChromiumFailed(f"{method}: {answer['error']}")
-            return cast(dict[str, Any], answer["result"])
+        return ask(self._socket, command, ANSWER, ChromiumFailed)
 
     def open(self, address: str) -> str:
         """Open an address in a tab that does not come to the front; returns the tab's id."""

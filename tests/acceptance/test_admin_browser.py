@@ -21,7 +21,7 @@ from tests.acceptance.browsing import Person, connected, launch
 from tests.acceptance.crowd import enter
 from tests.acceptance.server import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 AXE = Path(stillhere.__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = ("overview", "users", "users/vera", "rooms", "rooms/kitchen", "nodes", "policy", "events", "settings")

@@ -14,7 +14,7 @@ from stillhere.client import Client, connect
 from tests.acceptance.browsing import launch
 from tests.acceptance.server import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 T = TypeVar("T")
 PATIENCE = 60_000

@@ -20,7 +20,7 @@ from tests.acceptance.crowd import enter
 from tests.acceptance.server import ServerProcess
 from tests.acceptance.test_admin_browser import AXE, log_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 PATIENCE = 30.0
 """Seconds; a machine may be busy."""

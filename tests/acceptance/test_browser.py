@@ -20,7 +20,7 @@ from tests.acceptance.browsing import (
 )
 from tests.acceptance.server import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 RELOADS = 200
 EXPECTED_ORDER = [

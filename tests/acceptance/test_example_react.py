@@ -26,7 +26,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(60),
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(shutil.which("npm") is None, reason="there is no Node"),
     pytest.mark.skipif(not BUILT_CLIENT.is_file(), reason="the TypeScript client is not built: make sdk"),
 ]

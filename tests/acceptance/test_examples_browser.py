@@ -11,7 +11,7 @@ from tests.acceptance.browsing import launch
 from tests.acceptance.hosting import Host
 from tests.acceptance.test_examples import command
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 PATIENCE_MS = 15_000
 

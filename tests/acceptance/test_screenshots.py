@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.server import environment
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 LARGEST = 120_000

@@ -18,7 +18,6 @@ from tests.acceptance.server import ServerProcess
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(
         not (DIST / "index.js").is_file(),
         reason=NOT_BUILT,

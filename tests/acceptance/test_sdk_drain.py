@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import signal
@@ -17,6 +16,7 @@ import pytest
 
 from tests.acceptance.sdk_page import DIST, NOT_BUILT
 from tests.acceptance.server import ServerProcess
+from tests.acceptance.switch import Switch
 
 CLIENTS = 200
 DRAIN = 4.0
@@ -51,61 +51,6 @@ pytestmark = [
     pytest.mark.skipif(not (DIST / "index.js").is_file(), reason=NOT_BUILT),
     pytest.mark.skipif(NODE is None, reason="there is no Node"),
 ]
-
-
-class Switch:
-    """A TCP load balancer of the smallest kind: new connections go where it points now. A context manager."""
-
-    def __init__(self, port: int) -> None:
-        """Point to a port of loopback."""
-        self.port = port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def __enter__(self) -> Switch:
-        self._thread.start()
-        serving = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2 * CLIENTS)
-        self._server = asyncio.run_coroutine_threadsafe(serving, self._loop).result(5)
-        self.url = f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/ws"
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        running = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            writer.transport.abort()
-            return
-        try:
-            await asyncio.gather(_pass_on(reader, behind_writer), _pass_on(behind_reader, writer))
-        except asyncio.CancelledError:
-            pass  # the test is over
-        finally:
-            writer.transport.abort()
-            behind_writer.transport.abort()
-
-
-async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        while chunk := await source.read(1 << 16):
-            sink.write(chunk)
-            await sink.drain()
-        if sink.can_write_eof():
-            sink.write_eof()
-    except OSError:
-        sink.transport.abort()
 
 
 class Crowd:
@@ -199,7 +144,7 @@ def test_two_hundred_clients_leave_a_draining_node_at_the_times_that_it_dealt_ou
     with (
         ServerProcess({"server.drain_s": DRAIN}) as old,
         ServerProcess({"auth.secret": old.secret, "server.node": "n2"}) as new,
-        Switch(old.port) as switch,
+        Switch(old.port, backlog=2 * CLIENTS) as switch,
         Crowd(node, switch.url, [old.token(f"user-{n}") for n in range(CLIENTS)]) as crowd,
     ):
         crowd.wait(lambda: crowd.statuses() == ["online"] * CLIENTS, 15, "everybody is online")

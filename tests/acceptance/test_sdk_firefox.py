@@ -27,7 +27,6 @@ LEFT = {"going_away", "page_hidden"}
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("firefox"),
     pytest.mark.skipif(not (DIST / "index.js").is_file(), reason=NOT_BUILT),
     pytest.mark.skipif(firefox_path() is None, reason="Firefox is not installed: apt-get install firefox-esr"),
 ]

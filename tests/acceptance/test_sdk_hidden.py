@@ -61,7 +61,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(420),
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not (DIST / "index.js").is_file(), reason=NOT_BUILT),
 ]
 

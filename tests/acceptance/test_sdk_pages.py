@@ -21,8 +21,8 @@ from tests.acceptance.faults.redis_process import RedisProcess, free_port
 from tests.acceptance.raw import Raw
 from tests.acceptance.sdk_page import DIST, NOT_BUILT, Site
 from tests.acceptance.server import ServerProcess
+from tests.acceptance.switch import Switch
 from tests.acceptance.tabs import Chromium, DevTools
-from tests.acceptance.test_sdk_drain import Switch
 from tests.acceptance.watching import Watcher, faults, wait_until
 
 PAGES = 200
@@ -39,7 +39,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not (DIST / "index.js").is_file(), reason=NOT_BUILT),
 ]
 

@@ -180,7 +180,10 @@ async def test_the_cursor_of_a_snapshot_never_has_a_gap(stand: Stand) -> None:
     seen = [user for user, shown in snapshot.users.items() if shown.status is Status.ONLINE]
     assert stand.place is not None or seen == [ALICE, BOB]
     page = await stand.store.read_log(snapshot.cursor)
-    assert (page.gap, list(page.entries), page.cursor) == (False, [], snapshot.cursor)
+    told = [entry.user for entry in page.entries]
+    assert not page.gap and not set(told) & set(seen)
+    if stand.place is None:  # in a server, a put may have come about between the two questions
+        assert (told, page.cursor) == ([], snapshot.cursor)
     await pending
     await later
     await stand.desk.open(CAROL)

@@ -38,8 +38,10 @@ export interface MemberView {
 /** A room, as the application sees it; a new object for each change. */
 export interface RoomView {
   readonly room: string;
-  /** In the order of their arrival. */
+  /** In the order of their arrival; nobody, in a room that is so large that it is told by its count. */
   readonly members: readonly MemberView[];
+  /** How many are in it; more than `members` has where it is that large. */
+  readonly count: number;
   /** As in {@link UserView}: not connected, or not told on this connection yet. */
   readonly stale: boolean;
 }
@@ -62,7 +64,9 @@ interface Room {
   members: Map<string, Member>;
   /** Who left, as of which version: an older report must not bring them back. */
   left: Map<string, Stamp>;
-  told: boolean;
+  told?: boolean;
+  /** Of a room that is told by its count; `members` are then those who were named last. */
+  count?: number | undefined;
 }
 
 /** See the module. */
@@ -103,13 +107,12 @@ export function openBook(): Book {
 
   /** Within an epoch the greater version is newer; another epoch always is, and one that was replaced never again. */
   const isNewer = (held: Stamp | undefined, report: Stamp): boolean => {
-    if (!held) return true;
-    if (held.epoch === report.epoch) return report.version > held.version;
-    return !pastEpochs.has(report.epoch);
+    if (held?.epoch === report.epoch) return report.version > held.version;
+    return !held || !pastEpochs.has(report.epoch);
   };
 
-  const replaced = (held: Stamp, report: Stamp): void => {
-    if (held.epoch !== report.epoch && held.epoch) pastEpochs.add(held.epoch);
+  const replaced = (held: Stamp | undefined, report: Stamp): void => {
+    if (held?.epoch && held.epoch !== report.epoch) pastEpochs.add(held.epoch);
   };
 
   /** Hold a report if it is news. `unknown` never replaces knowledge; it only casts doubt on it. */
@@ -124,7 +127,7 @@ export function openBook(): Book {
       if (held?.epoch === report.epoch && held.version === report.version) told.add(user);
       return false;
     }
-    if (held) replaced(held, report);
+    replaced(held, report);
     users.set(user, report);
     views.delete(user);
     return true;
@@ -155,7 +158,9 @@ export function openBook(): Book {
       const stale = !book.live || !room?.told;
       let view = roomViews.get(name);
       if (view?.stale !== stale) {
-        view = { room: name, members: view?.members ?? [...(room?.members.values() ?? [])].map(memberView), stale };
+        const named = room?.count === undefined && room?.members.values();
+        const members = view?.members ?? [...(named || [])].map(memberView);
+        view = { room: name, members, count: room?.count ?? members.length, stale };
         roomViews.set(name, view);
       }
       return view;
@@ -170,26 +175,22 @@ export function openBook(): Book {
         const before = held && book.user(user);
         if (!take(held, presence)) continue;
         newEpoch ||= !!held && held.status !== "unknown" && held.epoch !== presence.epoch;
-        if (held && looks(held) === looks(presence)) continue;
-        changes.push({ user, before, now: book.user(user) });
+        if (!held || looks(held) !== looks(presence)) changes.push({ user, before, now: book.user(user) });
       }
       return { changes, newEpoch };
     },
 
     applyRoom: (message: RoomMessage): RoomChange[] => {
       const { room: name, count, members, leaves = [], joins = [], updates = [] } = message;
-      const room = rooms.get(name) ?? {
-        members: new Map<string, Member>(),
-        left: new Map<string, Stamp>(),
-        told: false,
-      };
+      const room: Room = rooms.get(name) ?? { members: new Map(), left: new Map() };
       rooms.set(name, room);
       const changes: RoomChange[] = [];
-      const tell = (kind: RoomChange["kind"], member: Member): void => {
+      const tell = (kind: RoomChange["kind"], member: Member): unknown =>
         changes.push({ kind, member: memberView(member) });
-      };
-      // a large room is told by its count alone: what is held of it grows old
-      if (count ?? members) room.told = !!members;
+      if (members || count !== undefined) {
+        room.told = true;
+        room.count = count;
+      }
       if (members) {
         const named = new Set(members.map(({ user }) => user));
         for (const member of room.members.values()) {
@@ -206,7 +207,7 @@ export function openBook(): Book {
         const before = room.members.get(member.user);
         if (!isNewer(before ?? room.left.get(member.user), member)) continue;
         room.left.delete(member.user);
-        if (before) replaced(before, member);
+        replaced(before, member);
         room.members.set(member.user, member);
         if (!before) tell("joined", member);
         else if (looks(before) !== looks(member)) tell("updated", member);

@@ -110,8 +110,8 @@ export class Presence {
     this.#snapshot ??= {
       connection: this.connection,
       self: this.self,
-      users: [...this.#wants.users.keys()].map((user) => this.get(user)),
-      rooms: [...this.#wants.rooms.keys()].map((room) => this.room(room)),
+      users: [...this.#wants.users.keys()].map(this.#book.user),
+      rooms: [...this.#wants.rooms.keys()].map(this.#book.room),
     };
     return this.#snapshot;
   }

@@ -97,7 +97,7 @@ export function useRoom(room: string, meta?: Meta): RoomView {
   const key = JSON.stringify(meta);
   useEffect(() => client.join(room, key === undefined ? undefined : (JSON.parse(key) as Meta)), [client, room, key]);
   const server = useMemo(() => {
-    const empty: RoomView = { room, members: [], stale: true };
+    const empty: RoomView = { room, members: [], count: 0, stale: true };
     return () => empty;
   }, [room]);
   return useSyncExternalStore(client.subscribe, () => client.room(room), server);

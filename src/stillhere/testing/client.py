@@ -125,6 +125,7 @@ class Client:
         """The changes that its user saw of the users it watches, after what it saw at first."""
         self._sees: dict[str, tuple[str, int, str]] = {}  # epoch, version, status
         self._rooms: dict[str, dict[str, str]] = {}
+        self._counts: dict[str, int] = {}
         self._watches: dict[str, None] = {}
         self._joined: dict[str, dict[str, Any]] = {}
         self._requests = 0
@@ -141,8 +142,12 @@ class Client:
         return self._sees.get(user, ("", 0, "unknown"))[2]
 
     def members(self, room: str) -> dict[str, str]:
-        """Who is shown in a room that it joined, with the status."""
+        """Who is shown in a room that it joined, with the status; nobody, if it is told by its count."""
         return dict(self._rooms.get(room, {}))
+
+    def count(self, room: str) -> int:
+        """How many are in a room that it joined, also where it is so large that nobody is named."""
+        return self._counts.get(room, len(self._rooms.get(room, {})))
 
     def forget(self) -> None:
         """Empty :attr:`saw`: what comes from now on is of interest."""
@@ -189,6 +194,7 @@ class Client:
         """Leave a room."""
         self._joined.pop(room, None)
         self._rooms.pop(room, None)
+        self._counts.pop(room, None)
         self._say("leave", room=room)
         await self._world.settle()
 
@@ -282,7 +288,11 @@ class Client:
 
     def _enter(self, message: Mapping[str, Any]) -> None:
         members = self._rooms.setdefault(message["room"], {})
+        if "count" in message:  # nobody is named until a message with members comes
+            self._counts[message["room"]] = message["count"]
+            members.clear()
         if "members" in message:
+            self._counts.pop(message["room"], None)
             members.clear()
         for member in message.get("leaves", ()):
             members.pop(member["user"], None)

@@ -15,8 +15,6 @@ from tests.acceptance.faults.proxy import BLACK_HOLE, SWALLOW, Fault, FaultProxy
 from tests.acceptance.faults.redis_process import RedisProcess, client, follow, promote
 from tests.acceptance.watching import wait_until
 
-pytestmark = pytest.mark.xdist_group("faults harness")
-
 
 class Echo:
     """Answers with what it is told, and remembers it."""

@@ -19,7 +19,7 @@ from tests.acceptance.faults.judge import Judge
 from tests.acceptance.faults.people import Crowd
 from tests.acceptance.faults.redis_process import RedisProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults clocks")]
+pytestmark = pytest.mark.slow
 
 HOUR = 3600
 SOURCE = Path(__file__).with_name("clock_shift.c")

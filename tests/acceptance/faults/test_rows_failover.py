@@ -29,7 +29,7 @@ from tests.acceptance.faults.redis_process import RedisProcess, follow, promote
 from tests.acceptance.watching import wait_until
 from tests.contract.redis_topologies import sentinels
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults failover")]
+pytestmark = pytest.mark.slow
 
 Record = Callable[[str, object], None]
 

@@ -23,7 +23,7 @@ from tests.acceptance.faults.proxy import BLACK_HOLE, SWALLOW
 from tests.acceptance.faults.redis_process import RedisProcess
 from tests.acceptance.watching import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults network")]
+pytestmark = pytest.mark.slow
 
 REQUEST = 2.0
 """After so many seconds a node gives up a request to the store."""

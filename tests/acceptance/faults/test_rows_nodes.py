@@ -28,7 +28,7 @@ from tests.acceptance.faults.people import Crowd
 from tests.acceptance.faults.proxy import SWALLOW
 from tests.acceptance.faults.redis_process import RedisProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults nodes")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

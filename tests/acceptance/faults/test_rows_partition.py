@@ -13,7 +13,7 @@ from tests.acceptance.faults.namespace import IsolatedRedis
 from tests.acceptance.faults.people import Crowd
 from tests.acceptance.watching import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults partition")]
+pytestmark = pytest.mark.slow
 
 REQUEST = 2.0
 """After so many seconds a node gives up a request to the store."""

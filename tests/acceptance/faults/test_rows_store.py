@@ -25,7 +25,7 @@ from tests.acceptance.faults.redis_process import RedisProcess
 from tests.acceptance.raw import HandshakeRefused, Raw
 from tests.acceptance.watching import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults store")]
+pytestmark = pytest.mark.slow
 
 REQUEST = 2.0
 """After so many seconds a node gives up a request to the store."""

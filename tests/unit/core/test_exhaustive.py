@@ -46,7 +46,6 @@ def at_full_speed() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("exhaustive")
 @pytest.mark.usefixtures("at_full_speed")
 def test_every_interleaving_of_three_connections_keeps_every_promise(
     record_property: Callable[[str, object], None],
@@ -61,7 +60,6 @@ def test_every_interleaving_of_three_connections_keeps_every_promise(
     assert found.longest_way_to_rest == 3
 
 
-@pytest.mark.xdist_group("exhaustive")
 @pytest.mark.usefixtures("at_full_speed")
 def test_two_connections_keep_every_promise_with_a_longer_close_timeout_as_well(monkeypatch: Patch) -> None:
     monkeypatch.setattr(explore_module, "CLOSE", 2.0)

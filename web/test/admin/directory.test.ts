@@ -67,11 +67,11 @@ test("fifty thousand users are searched within the time of a few frames", () => 
   for (let n = 0; n < 50_000; n += 1) book.take([told(`user-${n}`, n)]);
   void book.counts(); // as the page does; whoever changes since is made anew
   const took = [1, 2, 3, 4, 5].map(() => {
-    const began = performance.now();
+    const began = process.cpuUsage().user; // the work, in microseconds: the machine may do other things meanwhile
     expect(book.find("USER-4999", "online")).toHaveLength(11);
-    return performance.now() - began;
+    return (process.cpuUsage().user - began) / 1000;
   });
-  expect(Math.min(...took)).toBeLessThan(100); // the least: the machine may do other things meanwhile
+  expect(Math.min(...took)).toBeLessThan(100);
 });
 
 test("rates are those between two answers, and begin again with a server that was restarted", () => {
