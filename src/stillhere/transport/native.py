@@ -213,7 +213,9 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._phase, self._direct = _ENDED, -1
-        self._endpoint.on_lost(exc)
+        endpoint = self._endpoint
+        del self._endpoint  # it may hold this: what ends is gone at once, and not when Python looks for cycles
+        endpoint.on_lost(exc)
 
     def pause_writing(self) -> None:
         if self._phase == _OPEN:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from typing import Any
 
 import pytest
@@ -54,6 +56,31 @@ def test_only_the_beginning_of_a_frame_is_kept(native: Party) -> None:
         client.sock.sendall(raw[-1:])
         endpoint.expect(("text", b"two"))
         assert endpoint.socket._reader is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("farewell", [None, 1000])
+def test_a_connection_that_has_ended_leaves_nothing_to_search_for(loop: Any, farewell: int | None) -> None:
+    gate = OpenGate()
+    gc.collect()
+    gc.disable()
+    try:
+        with running(gate, "native", loop) as server:
+            with RawClient(server.port) as client:
+                client.open()
+                endpoint = gate.endpoint()
+                endpoint.expect(("open",))
+                gone = weakref.ref(endpoint)
+                if farewell is not None:
+                    client.close_frame(farewell)
+                    assert client.received_close() == farewell
+            while endpoint.next()[0] != "lost":
+                pass
+            del endpoint
+            server.call(int)  # whoever told of the loss has returned
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_under_tls_nothing_goes_past_the_transport() -> None:
