@@ -293,6 +293,7 @@ async def read_within(stand: Stand, least: int) -> int:
     return asked
 
 
+@pytest.mark.timeout(400)  # a million reads are work, and the machine may do other work too
 async def test_a_million_reads_leave_every_broadcast_and_every_log_line_the_same() -> None:
     """Every question is put with HTTP as well, at each stop of the scenario."""
 
