@@ -35,8 +35,8 @@ A connection is some thirty objects that live for hours, and a search of everyth
 served. While 4,000 clients connected, the default of (700, 10, 10) searched for 0.85 s in all, once for 250 ms; these
 numbers, and the start left out (:func:`tidy`), for 0.22 s and rarely all. Searching cannot be left off: every request
 over HTTP leaves a few cycles behind, because uvicorn's HTTP protocol and its parser hold each other. A WebSocket must
-leave none: 10,000 people who came and went for ten minutes once left 600 MiB of them, and each search stood all still for
-seconds.
+leave none: 10,000 people who came and went for ten minutes once left 600 MiB of them, and each search took seconds, in
+which all stood still.
 """
 
 Started = Callable[[Server, Node], None]
