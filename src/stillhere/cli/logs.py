@@ -41,14 +41,26 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Never raises: a log that cannot be written must not stop a server."""
         try:
-            line = self._lines.line(record)
-            written = os.write(self._fd, line)
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
+            self._write(self._lines.line(record))
         except OSError:  # whoever read the log is gone, or the disk is full
             pass
         except Exception:
             self.handleError(record)
+
+    def event(self, name: str, fields: dict[str, Any]) -> None:
+        """The same for an event that is no record: see :data:`stillhere.server.eventlog.Sink`."""
+        try:
+            with self.lock:  # type: ignore[union-attr]  # every handler has one
+                self._write(self._lines.event(name, fields, time.time()))
+        except OSError:
+            pass
+        except Exception:
+            self.handleError(logging.LogRecord(PRESENCE, logging.INFO, "", 0, name, (), None))
+
+    def _write(self, line: bytes) -> None:
+        written = os.write(self._fd, line)
+        while written < len(line):
+            written += os.write(self._fd, line[written:])
 
 
 class JsonLines:
@@ -62,16 +74,22 @@ class JsonLines:
 
     def line(self, record: logging.LogRecord) -> bytes:
         """One line with its end."""
-        created = record.created
+        return self._line(event_of(record), record.created, level_of(record), fields_of(record))
+
+    def event(self, name: str, fields: Mapping[str, Any], at: float) -> bytes:
+        """The same of an event at level ``info``."""
+        return self._line(name, at, "info", fields)
+
+    def _line(self, event: str, created: float, level: str, fields: Mapping[str, Any]) -> bytes:
         second = int(created)
         if second != self._second:  # formatting a date costs more than all the rest
             self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second
         entry = {
-            "event": event_of(record),
+            "event": event,
             "at": f"{self._date}.{int((created - second) * 1000):03d}Z",
-            "level": level_of(record),
-            **fields_of(record),
+            "level": level,
+            **fields,
         }
         try:
             line = self._encode(entry)
@@ -97,13 +115,19 @@ class PrettyLines:
 
     def line(self, record: logging.LogRecord) -> bytes:
         """One line with its end; an exception is one value of it."""
-        created = record.created
+        return self._line(event_of(record), record.created, record.levelno, level_of(record), fields_of(record))
+
+    def event(self, name: str, fields: Mapping[str, Any], at: float) -> bytes:
+        """The same of an event at level ``info``."""
+        return self._line(name, at, logging.INFO, "info", fields)
+
+    def _line(self, event: str, created: float, number: int, level: str, given: Mapping[str, Any]) -> bytes:
         at = f"{time.strftime('%H:%M:%S', time.localtime(created))}.{int(created % 1 * 1000):03d}"
-        level, event = level_of(record), escaped(event_of(record))
-        fields = " ".join(f"{key}={_value(value)}" for key, value in fields_of(record).items() if value is not None)
-        shown = "" if record.levelno == logging.INFO else f"{level.upper()} "
+        event = escaped(event)
+        fields = " ".join(f"{key}={_value(value)}" for key, value in given.items() if value is not None)
+        shown = "" if number == logging.INFO else f"{level.upper()} "
         if self._colour:
-            paint = _RED if record.levelno >= logging.ERROR else _YELLOW if record.levelno >= logging.WARNING else _BOLD
+            paint = _RED if number >= logging.ERROR else _YELLOW if number >= logging.WARNING else _BOLD
             at, event, fields = f"{_DIM}{at}{_RESET}", f"{paint}{event}{_RESET}", f"{_DIM}{fields}{_RESET}"
         return f"{at} {shown}{event} {fields}\n".encode(errors="backslashreplace")
 

@@ -1,8 +1,9 @@
 """Who may come in: tokens are verified here, and nowhere else. What can be wrong with one is a tree of errors in
 ``stillhere.server.tokens``.
 
-The signature is judged by PyJWT's algorithms. The token around it is taken apart by us: PyJWT parses the header twice
-and prepares the key anew for each token, which costs several times as much as all the rest.
+The signature is judged by PyJWT's algorithms, that of a secret by the standard library's HMAC. The token around it is
+taken apart by us: PyJWT parses the header twice and prepares the key anew for each token, which costs several times as
+much as all the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import jwt
 import msgspec
 
 from stillhere.core.words import SessionId, UserId
-from stillhere.server.jwks import JwksFile, KeysError, KeySource, VerifyingKey
+from stillhere.server.jwks import HmacKey, JwksFile, KeysError, KeySource, VerifyingKey
 from stillhere.server.jwks_url import JwksUrl
 from stillhere.server.secrets import Secret
 from stillhere.server.settings import AuthSettings
@@ -141,7 +142,7 @@ class Authenticator:
                 prepared = implementation.prepare_key(secret.reveal().encode())
             except jwt.InvalidKeyError as error:
                 raise ValueError(f"the secret cannot be used: {error}") from None
-            self._hmac[name] = VerifyingKey(None, name, implementation, prepared)
+            self._hmac[name] = HmacKey(name, implementation, prepared)
         self._keys = keys
         self._audience = audience
         self._issuer = issuer

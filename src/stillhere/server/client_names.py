@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _MARKS = (
     ("Firefox/", "Firefox"),
     ("Edg/", "Edge"),
@@ -13,6 +15,11 @@ _MARKS = (
 
 
 def client_name(user_agent: str) -> str:
+    """A short name, remembered for the software that most clients have."""
+    return _known(user_agent) if len(user_agent) <= 256 else _short(user_agent)
+
+
+def _short(user_agent: str) -> str:
     """``Chrome 156`` from a browser's ``User-Agent``; of anything else its first product.
 
     Args:
@@ -26,6 +33,9 @@ def client_name(user_agent: str) -> str:
         return f"Safari {_digits(user_agent, at + 8)}".strip()
     product = user_agent.split(" ", 1)[0].replace("/", " ", 1)
     return "".join(c for c in product[:40] if c.isprintable())
+
+
+_known = lru_cache(maxsize=256)(_short)
 
 
 def _digits(text: str, start: int) -> str:

@@ -8,6 +8,7 @@ redacted only, and no token ever comes here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from stillhere.core.connection import Connection, redacted_key
@@ -17,6 +18,11 @@ from stillhere.wire.frames import ms
 
 LOGGER = logging.getLogger("stillhere.presence")
 LOGGER.addHandler(logging.NullHandler())
+
+
+Sink = Callable[[str, dict[str, Any]], None]
+"""Writes one line at level ``info``. A handler may offer it as ``event``, since a ``LogRecord`` costs more to make than
+its line to write."""
 
 
 class EventLog:
@@ -31,9 +37,24 @@ class EventLog:
         """One line. The fields go to the handler as ``record.fields``."""
         logger = self._logger
         if logger.isEnabledFor(logging.INFO):
+            sink = self._sink()
+            if sink is not None:
+                sink(event, {"node": self._node, **fields})
+                return
             record = logger.makeRecord(logger.name, logging.INFO, "", 0, event, (), None)
             record.fields = {"node": self._node, **fields}
             logger.handle(record)
+
+    def _sink(self) -> Sink | None:
+        """That of the only handler, where nobody else could miss a record: no filter, no parent."""
+        logger = self._logger
+        handlers = logger.handlers
+        if len(handlers) != 1 or logger.propagate or logger.filters:
+            return None
+        handler = handlers[0]
+        if handler.filters or handler.level > logging.INFO:
+            return None
+        return getattr(handler, "event", None)
 
     def connection(self, event: str, c: Connection, active: int, **fields: Any) -> None:
         """One line about a connection.

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from stillhere.core.words import ReadyState
 from stillhere.server.auth import AuthError, Identity, KeysUnavailable
 from stillhere.server.client_names import client_name
+from stillhere.server.fresh import FreshIds
 from stillhere.server.origins import client_ip
 from stillhere.server.peer import Peer, stated
 from stillhere.server.problems import problem
@@ -53,6 +53,7 @@ class GateKeeper:
         self._admit = admit
         self._origins = settings.origins.policy
         self._proxies = settings.server.proxies
+        self._claims = FreshIds(12)
         self.recognise: Recognise | None = None
         """Set by an application that embeds the node and knows its users by other means than tokens."""
         limits = settings.limits
@@ -87,7 +88,7 @@ class GateKeeper:
             availability = stated(request.query.get("availability"))
         except ValueError as error:
             return self._refuse("parameters", 400, f"the parameter {error}")
-        claim = f"c_{secrets.token_urlsafe(12)}"
+        claim = f"c_{self._claims.take()}"
         hit = self.caps.enter(claim, client_ip(request.remote, headers, self._proxies))
         if hit is not None:
             status = 503 if hit is Limit.CONNECTIONS else 429

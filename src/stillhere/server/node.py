@@ -1,7 +1,7 @@
 """A node: one server process (or one embedded in an application).
 
 The node ties the pure machines to the world: sockets come in through :meth:`Node.greet`, the roster keeps their
-connections, what changed is put into the store once per loop turn, and the hub tells the followers what the store's
+connections, what changed is put into the store together, and the hub tells the followers what the store's
 log says. All state changes are synchronous; four tasks per node (not per connection) do the waiting: the keeper
 (sweeps and beats), the hub's reader, and one put at a time.
 """
@@ -36,6 +36,7 @@ from stillhere.server.auth import Authenticator, Identity
 from stillhere.server.drain import move_away
 from stillhere.server.eventlog import EventLog
 from stillhere.server.figures import figures_of
+from stillhere.server.fresh import FreshIds
 from stillhere.server.gate import GateKeeper
 from stillhere.server.hub import Hub
 from stillhere.server.isolation import Ask, Isolation
@@ -121,6 +122,7 @@ class Node:
         )
         self._peer_of: dict[ConnectionId, Peer] = {}
         self._asleep: dict[ConnectionId, Availability | None] = {}
+        self._sessions = FreshIds(9)
         self._random = random.Random(secrets.randbits(64))
         self.metrics.watch(self.statistics)
         store.about = lambda: neighbours.about(self)
@@ -212,7 +214,7 @@ class Node:
         in_flight: bool,
     ) -> None:
         """An authenticated upgrade begins: CONNECTING."""
-        session = identity.session or SessionId(f"s_{secrets.token_urlsafe(9)}")
+        session = identity.session or SessionId(f"s_{self._sessions.take()}")
         connection = Connection(
             ConnectionId(peer.claim),
             identity.user,
@@ -314,8 +316,7 @@ class Node:
         """The connection counts no longer."""
         self.gate.caps.release(connection.id)
         active = self.roster.active_count(connection.user)
-        cause = (connection.cause or Cause.ABNORMAL).value
-        self.metrics.disconnects.labels(cause, str(connection.code or 1006)).inc()
+        self.metrics.tell(self.metrics.disconnects, connection.cause or Cause.ABNORMAL, str(connection.code or 1006))
         self.log.connection("active_socket_closed", connection, active)
         if active == 0:
             self.log.connection("user_disconnected", connection, active)

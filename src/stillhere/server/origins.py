@@ -23,6 +23,10 @@ _SCHEME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+-.")
 _DEVIATIONS = "ßẞς\u200c\u200d"
 
 
+_REMEMBERED = 256
+"""So many requests that were allowed, by origin and host."""
+
+
 class Origin(msgspec.Struct, frozen=True):
     """A parsed origin: lower case, punycode, no trailing dot, the port always said where the scheme has one."""
 
@@ -167,6 +171,8 @@ class OriginPolicy:
         self._exact = frozenset(entry for entry in parsed if isinstance(entry, Origin))
         self._wildcards = tuple(entry for entry in parsed if isinstance(entry, _Wildcard))
         self._hosts = frozenset(self._trusted(host) for host in hosts)
+        self._let_in: dict[tuple[str | None, str | None, bool], Decision] = {}
+        """What was allowed lately: nearly all clients come from the same few pages."""
 
     @staticmethod
     def _trusted(host: str) -> str:
@@ -183,6 +189,18 @@ class OriginPolicy:
             host: its ``Host`` header.
             bearer: whether it brings a bearer token in the request itself.
         """
+        asked = (origin, host, bearer)
+        known = self._let_in.get(asked)
+        if known is not None:
+            return known
+        decision = self._judge(origin, host, bearer=bearer)
+        if decision.allowed:
+            if len(self._let_in) >= _REMEMBERED:
+                self._let_in.clear()
+            self._let_in[asked] = decision
+        return decision
+
+    def _judge(self, origin: str | None, host: str | None, *, bearer: bool) -> Decision:
         if origin is None:
             if bearer:
                 return Decision(True, "no Origin, but a bearer token: not a browser")
@@ -261,6 +279,8 @@ def client_ip(remote: str, headers: Mapping[str, str], trusted: Sequence[Network
     Returns:
         The rightmost untrusted address; the leftmost one if all are trusted; ``remote`` if there is nothing to read.
     """
+    if not trusted:
+        return _written(remote)
     current = _address(remote)
     if current is None or not _within(current, trusted):
         return remote if current is None else str(current)
@@ -283,6 +303,13 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped  # a dual-stack socket reports IPv4 peers this way
     return address
+
+
+@lru_cache(maxsize=1024)
+def _written(text: str) -> str:
+    """An address in the one form in which addresses are counted."""
+    address = _address(text)
+    return text if address is None else str(address)
 
 
 def _without_port(hop: str) -> str:

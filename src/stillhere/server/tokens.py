@@ -12,12 +12,15 @@ AuthError               nobody is let in; ``code`` is the protocol's, ``message`
 from __future__ import annotations
 
 import binascii
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 TOKEN_BYTES = 8192
 """Longest token: more than any header that a proxy lets through."""
+_SHORT = 512
+"""Bytes of a header that is remembered."""
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 
@@ -63,7 +66,7 @@ class KeysUnavailable(AuthError):
     code = "unavailable"
 
 
-class Header(msgspec.Struct):
+class Header(msgspec.Struct, frozen=True):
     """What counts of a JOSE header. ``jku``, ``x5u``, ``jwk`` and ``x5c`` are not even read."""
 
     alg: str
@@ -99,11 +102,18 @@ class Parts(msgspec.Struct, frozen=True):
             raise TokenMalformed("the token is not three parts of base64url joined by dots")
         signed, _, signature = raw.rpartition(b".")
         head, _, payload = signed.partition(b".")
-        try:
-            header = _header_decoder.decode(_unbase64(head))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise TokenMalformed("the token's header is not a JSON object with an alg") from None
+        header = _known_header(head) if len(head) <= _SHORT else _read_header(head)
         return cls(header, _unbase64(payload), signed, _unbase64(signature))
+
+
+def _read_header(head: bytes) -> Header:
+    try:
+        return _header_decoder.decode(_unbase64(head))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise TokenMalformed("the token's header is not a JSON object with an alg") from None
+
+
+_known_header = lru_cache(maxsize=64)(_read_header)  # all tokens of an issuer begin alike, and it holds no secret
 
 
 def _unbase64(part: bytes) -> bytes:

@@ -7,7 +7,6 @@ and drops what is not newer than what it has, so that a snapshot and the log may
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
 from collections.abc import Callable
 from math import inf
 from typing import Protocol
@@ -28,6 +27,9 @@ NAMED_AGAIN = 0.8
 
 COUNT_EVERY = 1.0
 """Seconds between two counts that the members of a room are told."""
+
+_NOBODY = dict.fromkeys(Status, 0)
+"""With every status, so that counts that say the same are equal; a ``Counter`` would take 20 times as long to make."""
 
 
 class Follower(Protocol):
@@ -130,9 +132,9 @@ class RoomTopic:
         self.counted = False
         """Whether followers are told the count alone."""
         self._most = count_only_above
-        self._statuses: Counter[Status] | None = None
+        self._statuses: dict[Status, int] | None = None
         """How many of each there are; kept while the room is counted."""
-        self._told: Counter[Status] | None = None
+        self._told: dict[Status, int] | None = None
         """The count that all followers have; None if they may not have the same."""
         self._counted_at = -inf
         self._order: list[UserId] | None = None
@@ -144,10 +146,12 @@ class RoomTopic:
         return frames.encode_text(self.room)
 
     @property
-    def statuses(self) -> Counter[Status]:
-        """How many members have each status; those that nobody has any more may be in it, with 0."""
+    def statuses(self) -> dict[Status, int]:
+        """How many members have each status, 0 included."""
         if self._statuses is None:
-            self._statuses = Counter(member.status for member in self.members.values())
+            self._statuses = _NOBODY.copy()
+            for member in self.members.values():
+                self._statuses[member.status] += 1
         return self._statuses
 
     def load(self, snapshot: RoomSnapshot, partition_of: Callable[[UserId], int]) -> bool:

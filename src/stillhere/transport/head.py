@@ -47,6 +47,8 @@ def read_query(raw: str) -> dict[str, str]:
     """
     if not raw:
         return {}
+    if "%" not in raw and "+" not in raw and raw.count("&") < _MAX_QUERY_FIELDS:  # nothing to decode
+        return {name: value for name, _, value in (field.partition("=") for field in raw.split("&") if field)}
     try:
         fields = parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS)
     except UnicodeDecodeError:
@@ -79,12 +81,12 @@ def read_head(head: bytes, remote: str, path: str) -> tuple[UpgradeRequest, str]
     Raises:
         Refused: 400, 404, 405, 426 or 431, with a body that says what would be right.
     """
-    lines = head.split(b"\r\n")
+    lines = head.decode("latin-1").split("\r\n")
     if len(head) > MAX_HEAD_BYTES:
         raise Refused(problem(431, f"The request head is longer than {MAX_HEAD_BYTES} bytes."))
     if len(lines) - 3 > MAX_HEADERS:
         raise Refused(problem(431, f"The request has more than {MAX_HEADERS} headers."))
-    request_line = lines[0].decode("latin-1").split(" ")
+    request_line = lines[0].split(" ")
     if len(request_line) != 3 or not request_line[1].startswith("/"):
         raise Refused(problem(400, "The request line is not 'GET /path HTTP/1.1'."))
     method, target, _ = request_line
@@ -98,8 +100,8 @@ def read_head(head: bytes, remote: str, path: str) -> tuple[UpgradeRequest, str]
     return UpgradeRequest(decoded_path, read_query(raw_query), headers, remote), _accept(headers)
 
 
-def _split(line: bytes) -> tuple[str, str]:
-    name, colon, value = line.decode("latin-1").partition(":")
+def _split(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
     if not colon or not name or name != name.strip():
         raise Refused(problem(400, "A header line is not 'name: value'."))
     return name, value.strip(" \t")
@@ -108,7 +110,8 @@ def _split(line: bytes) -> tuple[str, str]:
 def _accept(headers: dict[str, str]) -> str:
     """Check the handshake (RFC 6455 section 4.2.1) and give its key."""
     # A list in Connection is the normal case: Firefox sends "keep-alive, Upgrade".
-    if "upgrade" not in (token.strip().lower() for token in headers.get("connection", "").split(",")):
+    connection = headers.get("connection", "")
+    if connection != "Upgrade" and "upgrade" not in (token.strip().lower() for token in connection.split(",")):
         raise Refused(problem(400, "The Connection header does not name Upgrade."))
     if headers.get("upgrade", "").lower() != "websocket":
         raise Refused(problem(426, "Upgrade to 'websocket'.", Upgrade="websocket", Connection="Upgrade, close"))

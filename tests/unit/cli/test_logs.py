@@ -172,6 +172,27 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing(tmp_path: Path, capsys: 
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_an_event_reads_the_same_whether_or_not_a_record_was_made_of_it(form: Form) -> None:
+    lines = JsonLines() if form == "json" else PrettyLines(colour=True)
+    made = record("ws_closed", user="ann\n", code=1001, cause=Cause.GOING_AWAY)
+    assert lines.event("ws_closed", {"user": "ann\n", "code": 1001, "cause": Cause.GOING_AWAY}, made.created) == (
+        lines.line(made)
+    )
+
+
+def test_an_event_that_cannot_be_written_is_told_on_the_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    with (tmp_path / "log").open("w") as stream, logging_to(stream, "json"):
+        monkeypatch.setattr(JsonLines, "event", broken)
+        EventLog("n1").emit("ws_closed", user="ann")
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_a_terminal_gets_colours_around_the_name_and_not_inside_it() -> None:
     line = PrettyLines(colour=True).line(record("PRESENCE_OFFLINE", user="alice")).decode()
     assert "\x1b[1mPRESENCE_OFFLINE\x1b[0m" in line and "user=alice" in line

@@ -171,3 +171,55 @@ def test_nothing_is_made_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -
     log.emit("node_drained")
     log.connection("ws_closed", Connection(ConnectionId("c"), UserId("u"), SessionId("s"), TabId("t"), 1.0), 0)
     assert LOGGER.handlers, "without one, Python would print to stderr"
+
+
+class _Plain(logging.Handler):
+    """Takes events as they are, and keeps records for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.records: list[logging.LogRecord] = []
+
+    def event(self, name: str, fields: dict[str, Any]) -> None:
+        self.events.append((name, fields))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def _heard(*handlers: logging.Handler) -> logging.Logger:
+    logger = logging.Logger("heard", logging.INFO)  # noqa: LOG001 - this test's own
+    logger.handlers[:] = handlers
+    logger.propagate = False
+    return logger
+
+
+def test_a_handler_that_wants_no_record_gets_the_event_as_it_is() -> None:
+    handler = _Plain()
+    EventLog("n7", _heard(handler)).emit("node_drained", connections=3)
+    assert handler.events == [("node_drained", {"node": "n7", "connections": 3})]
+    assert handler.records == []
+
+
+@pytest.mark.parametrize(
+    "who", ["another handler", "a parent", "a filter", "its filter", "its level", "no such handler"]
+)
+def test_whoever_else_could_miss_a_record_gets_one(who: str) -> None:
+    handler, other = _Plain(), logging.NullHandler()
+    logger = _heard(handler)
+    if who == "another handler":
+        logger.addHandler(other)
+    elif who == "a parent":
+        logger.propagate = True
+    elif who == "a filter":
+        logger.addFilter(lambda record: True)
+    elif who == "its filter":
+        handler.addFilter(lambda record: True)
+    elif who == "its level":
+        handler.setLevel(logging.WARNING)
+    else:
+        logger.handlers[:] = [other]
+    EventLog("n7", logger).emit("node_drained")
+    assert handler.events == []
+    assert len(handler.records) == (who not in ("its level", "no such handler"))

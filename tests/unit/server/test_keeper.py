@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 
 from stillhere.core.events import Notice, NoticeKind
+from stillhere.core.grace import GracePolicy
+from stillhere.core.roster import Roster
 from stillhere.core.words import Cause, Incarnation, UserId
+from stillhere.server.eventlog import EventLog
+from stillhere.server.keeper import GATHER, Keeper
+from stillhere.server.metrics import Metrics
 from stillhere.server.neighbours import heed
+from stillhere.server.tasks import Tasks
+from stillhere.store.memory import MemoryStore
 from tests.unit.server.world import World, lived
 
 
@@ -18,6 +28,41 @@ async def test_what_one_turn_changed_is_put_in_one_request(world: World) -> None
         world.open(verdict)  # type: ignore[arg-type]  # nothing is awaited here
     await world.settle()
     assert [len(contributions) for contributions in world.store.puts] == [50]
+
+
+@lived()
+async def test_who_comes_alone_does_not_wait_and_who_comes_just_after_is_put_with_the_others(world: World) -> None:
+    world.node.keeper.gather = GATHER
+    await world.pass_time(1)
+    world.store.puts.clear()
+    for name in "abcd":
+        world.open(world.greet(name))  # type: ignore[arg-type]  # nothing is awaited here
+        await world.settle()
+    assert [[told.user for told in put] for put in world.store.puts] == [["a"]]
+    await world.pass_time(GATHER)
+    assert [[told.user for told in put] for put in world.store.puts] == [["a"], ["b", "c", "d"]]
+    assert all(client.frames[0]["type"] == "welcome" for client in world.clients)
+
+
+@lived()
+async def test_nobody_is_judged_before_what_is_gathered_is_told(world: World) -> None:
+    ann = await world.connect("ann", tab="t")
+    world.node.keeper.gather = 60.0
+    world.open(world.greet("bob"))  # type: ignore[arg-type]  # puts at once
+    await world.settle()
+    ann.leave(1001)
+    await world.connect("ann", tab="t")
+    await world.pass_time(20)
+    assert "PRESENCE_OFFLINE" not in world.events()
+
+
+def test_a_node_on_the_real_clock_gathers_and_one_on_a_clock_that_is_turned_by_hand_does_not() -> None:
+    def keeper(monotonic: Callable[[], float]) -> Keeper:
+        store, roster = MemoryStore(time.time), Roster(GracePolicy.of())
+        return Keeper(store, roster, Tasks(), Metrics(), EventLog("n1"), beat=1.0, monotonic=monotonic)
+
+    assert keeper(time.monotonic).gather == GATHER
+    assert keeper(lambda: 0.0).gather == 0.0
 
 
 @lived({"limits.connections": 2000})

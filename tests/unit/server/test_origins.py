@@ -145,6 +145,18 @@ def test_who_sends_no_origin_must_bring_a_token(policy: OriginPolicy) -> None:
     assert "bearer token" in refused.reason
 
 
+def test_what_was_allowed_is_remembered_for_that_origin_host_and_token_only_and_not_for_ever() -> None:
+    policy = OriginPolicy()
+    for number in range(1000):
+        page = f"https://{number}.example.com"
+        assert policy.decide(page, f"{number}.example.com", bearer=False).allowed
+        assert policy.decide(page, f"{number}.example.com", bearer=False).allowed
+        assert not policy.decide(page, f"{number + 1}.example.com", bearer=False).allowed
+        assert policy.decide(None, "a.example.com", bearer=True).allowed
+        assert not policy.decide(None, "a.example.com", bearer=False).allowed
+    assert len(policy._let_in) <= 256
+
+
 def test_a_rebound_name_is_not_this_host() -> None:
     policy = OriginPolicy((), ["stillhere.example", "Other.Example:7400"])
     assert policy.decide("https://stillhere.example", "stillhere.example", bearer=False).allowed

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhere.server.socket import Refusal, UpgradeRequest
-from stillhere.transport.head import MAX_HEAD_BYTES, MAX_HEADERS, Refused, encode_refusal, problem, read_head
+from stillhere.transport.head import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    Refused,
+    encode_refusal,
+    problem,
+    read_head,
+    read_query,
+)
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 GOOD = {
@@ -84,6 +94,23 @@ def test_what_cannot_become_a_websocket_is_refused_with_a_problem(raw: bytes, st
     document = msgspec.json.decode(refusal.body)
     assert document["status"] == status
     assert document["detail"].endswith(".")
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=40) | st.text("a=&%+;1", max_size=80))
+def test_a_query_that_needs_no_decoding_is_read_as_any_other(raw: str) -> None:
+    try:
+        expected = dict(parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=32))
+    except ValueError:
+        with pytest.raises(Refused):
+            read_query(raw)
+    else:
+        assert read_query(raw) == expected
+
+
+def test_a_query_may_have_32_fields() -> None:
+    assert read_query("&".join(["a=1"] * 32)) == {"a": "1"}
+    with pytest.raises(Refused):
+        read_query("&".join(["a=1"] * 33))
 
 
 def test_a_wrong_version_is_told_the_right_one() -> None:
