@@ -12,6 +12,7 @@ from stillhere.core.events import Event
 from stillhere.core.words import Incarnation
 from stillhere.server.auth import Authenticator, Identity
 from stillhere.server.eventlog import EventLog
+from stillhere.server.keeper import GATHER
 from stillhere.server.node import Node
 from stillhere.server.settings import Settings
 from stillhere.server.socket import UpgradeRequest
@@ -94,6 +95,7 @@ class Server:
             monotonic=self.monotonic,
             log=Diary(self),
         )
+        node.keeper.gather = GATHER  # as on a clock that nobody turns by hand
         node.incarnation = Incarnation(f"{self.name}-{self.processes}-{self.rng.getrandbits(32):08x}")
         self.loop.deliver(self._begin, node)
 
