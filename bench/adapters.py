@@ -102,7 +102,10 @@ def _found(package: str, *programs: str) -> Callable[[], None]:
     return prepare
 
 
-def _stillhere(title: str, store: str, websocket: str = "native") -> Peer:
+_ENDS = ("client_close", "going_away", "page_hidden", "abnormal", "heartbeat_lost", "slow_consumer", "protocol_error")
+
+
+def _stillhere(title: str, store: str, websocket: str = "native", *, windows: bool = True) -> Peer:
     """``stillhere serve`` as it comes, but for limits that a crowd from one machine would meet."""
     flags = {
         "store.url": store,
@@ -110,6 +113,7 @@ def _stillhere(title: str, store: str, websocket: str = "native") -> Peer:
         "limits.connections": 100_000,
         "limits.connections_per_ip": 100_000,
         "limits.messages_per_second": 1000,
+        **({} if windows else {f"grace.{cause}": 0 for cause in _ENDS}),
     }
     return Peer(
         title,
@@ -145,10 +149,36 @@ def _channels(title: str, layer: str, phases: tuple[str, ...] = _ALL) -> Peer:
     )
 
 
+_FLOOR = _PEERS / "floor"
+_SEND = _FLOOR / "build" / "send.so"
+
+
+def _compiled() -> None:
+    """Build the loop in C."""
+    source = _FLOOR / "send.c"
+    if _SEND.exists() and _SEND.stat().st_mtime > source.stat().st_mtime:
+        return
+    _SEND.parent.mkdir(exist_ok=True)
+    try:
+        subprocess.run(
+            ["cc", "-O2", "-shared", "-fPIC", "-o", str(_SEND), str(source)], check=True, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        raise Failed("the send floor in C needs a C compiler called cc (on Debian: apt-get install gcc)") from None
+    except subprocess.CalledProcessError as error:
+        raise Failed(f"bench/peers/floor/send.c cannot be compiled:\n{error.stderr}") from None
+
+
 PEERS: dict[str, Peer] = {
+    "floor-c": Peer(
+        "send floor (C)",
+        lambda port, _: [sys.executable, str(_FLOOR / "server.py"), str(port), str(FRAME_BYTES), str(_SEND)],
+        phases=("room",),
+        prepare=_compiled,
+    ),
     "floor": Peer(
         "send floor (Python `socket.send`)",
-        lambda port, _: [sys.executable, str(_PEERS / "floor" / "server.py"), str(port), str(FRAME_BYTES)],
+        lambda port, _: [sys.executable, str(_FLOOR / "server.py"), str(port), str(FRAME_BYTES)],
         phases=("room",),
     ),
     "ws": Peer(
@@ -200,7 +230,8 @@ PEERS: dict[str, Peer] = {
     "stillhere": _stillhere("Stillhere, memory", "memory:"),
     "stillhere-sqlite": _stillhere("Stillhere, sqlite", "sqlite:///{}/bench.db"),
     "stillhere-asgi": _stillhere("Stillhere, memory, ASGI transport", "memory:", "asgi"),
+    "no-windows": _stillhere("Stillhere, memory, all windows 0", "memory:", windows=False),
 }
 
-USUAL = ("floor", "ws", "stillhere", "stillhere-sqlite")
+USUAL = ("floor-c", "floor", "ws", "stillhere", "stillhere-sqlite")
 """Those that are measured when nothing is said."""

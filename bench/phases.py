@@ -155,5 +155,5 @@ PHASES: dict[str, Callable[[Stand, Plan], Awaitable[Figures]]] = {
     "hour": hour,
 }
 
-ALSO = dict.fromkeys(("ws", "stillhere", "stillhere-sqlite"), ("friends", "reconnect", "latency", "hour"))
+ALSO = dict.fromkeys(("ws", "stillhere", "stillhere-sqlite", "no-windows"), ("friends", "reconnect", "latency", "hour"))
 """Phases beside those that each peer has: they need `watch`, and a client that knows this project's messages."""
