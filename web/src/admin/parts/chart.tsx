@@ -1,9 +1,10 @@
 /** A live chart of a few series. */
 
-import { useEffect, useRef } from "preact/hooks";
-import uPlot from "uplot";
+import { useEffect } from "preact/hooks";
+import type uPlot from "uplot";
 import { figure } from "../format";
 import type { Columns } from "../history";
+import { type Look, upward, usePlot } from "./plot";
 
 export interface Series {
   name: string;
@@ -11,30 +12,8 @@ export interface Series {
   colour: string;
 }
 
-const HEIGHT = 170;
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
-
 export function Chart({ title, series, columns }: { title: string; series: Series[]; columns: Columns }) {
-  const place = useRef<HTMLDivElement>(null);
-  const plot = useRef<uPlot | null>(null);
-  useEffect(() => {
-    const element = place.current;
-    if (element === null) return;
-    const draw = (): void => {
-      plot.current?.destroy();
-      plot.current = new uPlot(optionsOf(element, series), columns as uPlot.AlignedData, element);
-    };
-    draw();
-    const observer = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
-    observer.observe(element);
-    dark.addEventListener("change", draw);
-    return () => {
-      dark.removeEventListener("change", draw);
-      observer.disconnect();
-      plot.current?.destroy();
-      plot.current = null;
-    };
-  }, []);
+  const { place, plot } = usePlot((look) => optionsOf(look, series), columns as uPlot.AlignedData);
   useEffect(() => plot.current?.setData(columns as uPlot.AlignedData), [columns]);
   const last = series.map((one, n) => `${one.name} ${figure(columns[n + 1]?.at(-1) ?? NaN)}`);
   return (
@@ -59,21 +38,11 @@ function timeOfDay(seconds: number): string {
   return new Date(seconds * 1000).toLocaleTimeString("en-GB");
 }
 
-function optionsOf(element: HTMLElement, series: Series[]): uPlot.Options {
-  const style = getComputedStyle(element);
-  const colour = (name: string): string => style.getPropertyValue(name).trim();
-  const axis: uPlot.Axis = {
-    stroke: colour("--muted"),
-    grid: { stroke: colour("--line"), width: 1 },
-    ticks: { show: false },
-    font: "12px ui-sans-serif, system-ui, sans-serif",
-  };
+function optionsOf({ colour, axis, frame }: Look, series: Series[]): uPlot.Options {
   return {
-    width: element.clientWidth,
-    height: HEIGHT,
-    legend: { show: false },
+    ...frame,
     cursor: { y: false, points: { size: 7 } },
-    scales: { y: { range: (_, low, high) => [Math.min(0, low), high <= 0 ? 1 : high * 1.1] } },
+    scales: { y: { range: upward } },
     axes: [
       { ...axis, size: 28, space: 80, values: (_, splits) => splits.map(timeOfDay) },
       { ...axis, size: 52, values: (_, splits) => splits.map((value) => figure(value)) },

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import uPlot from "uplot";
+import type uPlot from "uplot";
 import { sentenceOf } from "../api";
 import { counted, figure, instant, length, spoken } from "../format";
 import type { Session } from "../session";
@@ -15,6 +15,7 @@ import {
   type PolicyReplay,
   type ReplayedCause,
 } from "../whatif";
+import { type Look, upward, usePlot } from "./plot";
 
 export function WhatIf({ session }: { session: Session }) {
   const found = useSignal<PolicyReplay | null>(null);
@@ -142,33 +143,13 @@ function Card({ cause }: { cause: ReplayedCause }) {
   );
 }
 
-const HEIGHT = 170;
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
-
 function Curve({ cause, inForce, step }: { cause: ReplayedCause; inForce: number; step: number }) {
-  const place = useRef<HTMLDivElement>(null);
-  const plot = useRef<uPlot | null>(null);
   const chosen = useRef(step);
   chosen.current = step;
-  useEffect(() => {
-    const element = place.current;
-    if (element === null) return;
-    const draw = (): void => {
-      plot.current?.destroy();
-      const options = optionsOf(element, cause, inForce, () => chosen.current);
-      plot.current = new uPlot(options, columnsOf(cause.tried), element);
-    };
-    draw();
-    const observer = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
-    observer.observe(element);
-    dark.addEventListener("change", draw);
-    return () => {
-      dark.removeEventListener("change", draw);
-      observer.disconnect();
-      plot.current?.destroy();
-      plot.current = null;
-    };
-  }, []);
+  const { place, plot } = usePlot(
+    (look) => optionsOf(look, cause, inForce, () => chosen.current),
+    columnsOf(cause.tried),
+  );
   // the lines stay: only the mark moves. With them uPlot would forget the scales that it has not computed yet
   useEffect(() => plot.current?.redraw(false), [step]);
   return (
@@ -195,20 +176,11 @@ function Curve({ cause, inForce, step }: { cause: ReplayedCause; inForce: number
 }
 
 function optionsOf(
-  element: HTMLElement,
+  { colour, axis, frame }: Look,
   { tried }: ReplayedCause,
   inForce: number,
   chosen: () => number,
 ): uPlot.Options {
-  const style = getComputedStyle(element);
-  const colour = (name: string): string => style.getPropertyValue(name).trim();
-  const axis: uPlot.Axis = {
-    stroke: colour("--muted"),
-    grid: { stroke: colour("--line"), width: 1 },
-    ticks: { show: false },
-    font: "12px ui-sans-serif, system-ui, sans-serif",
-  };
-  const upward: uPlot.Range.Function = (_, low, high) => [Math.min(0, low), high <= 0 ? 1 : high * 1.1];
   const mark = (u: uPlot, at: number, dash: number[]): void => {
     const x = u.valToPos(at, "x", true);
     u.ctx.save();
@@ -222,9 +194,7 @@ function optionsOf(
     u.ctx.restore();
   };
   return {
-    width: element.clientWidth,
-    height: HEIGHT,
-    legend: { show: false },
+    ...frame,
     cursor: { show: false },
     scales: { x: { time: false }, y: { range: upward }, ghost: { range: upward } },
     axes: [
