@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.growth import exponent, middle, sentence
-from bench.report import Refused, render, write_report
+from bench.report import AIMS, Refused, by_ws, main_table, render, write_report
 from bench.soak import Sample, growth, judge, slope
 from bench.watching import Departures, arrivals, percentile
 
@@ -30,6 +30,18 @@ def test_the_page_says_which_aims_are_met_and_by_how_much_the_others_are_missed(
         "| **Stillhere, memory: aim** | met | **missed** by 50% | **missed** by 20% | met | met / not measured |"
         in page
     )
+
+
+def test_aims_of_cpu_are_also_given_as_multiples_of_ws_and_those_of_memory_are_not() -> None:
+    ws = {"connect_join_us": [348.0], "room_us": [9.8], "burst_us": [8.8], "storm_s": [7.8]}
+    ours = {"tracked_kib": [7.2], "connect_join_us": [390.0], "room_us": [7.6], "burst_us": [0.2], "storm_s": [0.2]}
+    scaled = by_ws({"ws (Node)": ws})
+    assert scaled["connect_join_us"] == 400
+    assert scaled["storm_s"] == pytest.approx(0.24)
+    assert scaled["tracked_kib"] == AIMS["tracked_kib"]
+    lines = main_table({"ws (Node)": ws, "Stillhere": {**ours, "storm_frames": [900.0]}}).splitlines()
+    assert lines[-1] == "| **Stillhere: aim by `ws`** | met | met | **missed** by 1% | met | met / met |"
+    assert by_ws({"Stillhere": ours}) == {}
 
 
 def test_the_page_shows_medians_with_their_spread_and_the_machine() -> None:
