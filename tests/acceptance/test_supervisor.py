@@ -25,6 +25,7 @@ from stillhere.cli import logs
 from stillhere.server.workers import Supervisor
 
 LIVES, HOW, WATCHDOG = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+PARENT = os.getpid()
 
 def work(name, line):
     with LIVES.open("a") as lives:
@@ -39,7 +40,7 @@ def work(name, line):
         sys.exit(3)
     if HOW == "hangs" and life == 1:
         time.sleep(600)
-    while True:
+    while os.getppid() == PARENT:
         time.sleep(WATCHDOG / 10 or 0.1)
         line.send("WATCHDOG=1")
 
