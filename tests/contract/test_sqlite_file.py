@@ -19,7 +19,7 @@ from stillhere.core.words import Cause, Incarnation, Status, UserId
 from stillhere.store import sqlite_writer
 from stillhere.store.contract import Cursor, StoreRefused, StoreUnavailable
 from stillhere.store.sqlite import SqliteStore
-from stillhere.store.sqlite_file import APPLICATION_ID, SCHEMA
+from stillhere.store.sqlite_file import APPLICATION_ID, SCHEMA, SQL
 from tests.contract.stand import ALICE, BOB, LEASE, LOBBY, NODE, Clock, Desk, Kept, Stand, changes, make_sqlite, query
 
 
@@ -336,3 +336,21 @@ async def test_what_is_old_goes_in_slices(tmp_path: Path, clock: Clock, monkeypa
 @pytest.fixture
 async def small_file(tmp_path: Path, clock: Clock) -> Stand:
     return await Stand(make_sqlite, tmp_path, clock, Kept(log=40, timeline=12)).start()
+
+
+# -- many rows at once ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 127, 300])
+def test_however_many_rows_there_are_each_is_put_once_and_few_statements_are_run(count: int) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE log (seq INTEGER PRIMARY KEY, at REAL, entry BLOB)")
+    connection.execute("INSERT INTO log VALUES (1, 0.5, x'00')")  # of a commit that failed, and yet reached the disk
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    rows = [(n, n + 0.25, bytes([n % 256])) for n in range(1, count + 1)]
+    sqlite_writer.PutMany(SQL["put log"])(connection, rows)
+    connection.set_trace_callback(None)
+    there = connection.execute("SELECT seq, at, entry FROM log ORDER BY seq").fetchall()
+    assert there == (rows or [(1, 0.5, b"\0")])
+    assert len([said for said in statements if "INSERT" in said]) == count // 64 + (count % 64).bit_count()

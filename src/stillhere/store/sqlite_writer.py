@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -58,6 +59,33 @@ class Batch(msgspec.Struct, frozen=True):
     marks: dict[str, bytes | None] = {}
     """By name; None forgets one."""
 
+
+class PutMany:
+    """A statement that puts one row, made into one for many.
+
+    ``sqlite3`` gives the interpreter's lock away at each step of a statement and waits until it gets it back, and the
+    loop wants it all the time: row by row, a batch would be as many handovers as it has rows.
+    """
+
+    _MOST = 64
+    """Rows of one statement; the sizes are powers of two, so that a dozen prepared ones do."""
+
+    def __init__(self, sql: str) -> None:
+        """Take the statement for one row, with ``VALUES (?, …)`` in it."""
+        self._before, self._row, self._after = re.split(r"(?<=VALUES )(\([?, ]+\))", sql)
+
+    def __call__(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+        """Put all rows, in their order."""
+        start, size = 0, self._MOST
+        while start < len(rows):
+            while start + size > len(rows):
+                size //= 2
+            sql = self._before + ", ".join([self._row] * size) + self._after
+            connection.execute(sql, [value for row in rows[start : start + size] for value in row])
+            start += size
+
+
+_PUT_RECORDS, _PUT_LOG, _PUT_TIMELINE = (PutMany(SQL[f"put {what}"]) for what in ("record", "log", "timeline"))
 
 Done = Callable[[Batch, float, str | None], None]
 """Called in the thread after each batch, with the seconds it took and what went wrong, if anything."""
@@ -119,10 +147,10 @@ class SqliteWriter(threading.Thread):
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(SQL["put state"], (batch.state, batch.clean))
             connection.execute(SQL["put epoch"], batch.epoch)
-            connection.executemany(SQL["put record"], batch.records)
+            _PUT_RECORDS(connection, batch.records)
             connection.executemany(SQL["forget record"], batch.forgotten)
-            connection.executemany(SQL["put log"], batch.log)
-            connection.executemany(SQL["put timeline"], batch.timeline)
+            _PUT_LOG(connection, batch.log)
+            _PUT_TIMELINE(connection, batch.timeline)
             # after what is new: whoever is forgotten by now, with them goes all that happened to them
             connection.executemany(SQL["forget timeline"], batch.forgotten)
             for name, value in batch.marks.items():
