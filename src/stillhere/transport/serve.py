@@ -25,6 +25,15 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 OnStop = Callable[[], Awaitable[None]]
 
 BACKLOG = 4096
+
+HANDLES = 8
+"""How often the event loop waits at the listening socket.
+
+libuv accepts one connection per turn and handle (asyncio's own loop accepts all that wait). With turns of some
+milliseconds one handle would let in a few hundred a second, and a crowd that comes back would wait in the kernel's
+queue until it overflows, for longer than a window.
+"""
+
 STOP_TIMEOUT = 5
 """How long HTTP requests that are under way may take to end after the drain, in seconds."""
 
@@ -115,7 +124,8 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        await super().serve(sockets or [self._listener])
+        more = [] if isinstance(self._loop, asyncio.BaseEventLoop) else range(HANDLES - 1)
+        await super().serve(sockets or [self._listener, *(self._listener.dup() for _ in more)])
         if self._drain is not None and self._drain.done() and not self._drain.cancelled():
             self._drain.result()  # a drain that failed is an error of the process
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +67,35 @@ def test_a_server_listens_as_soon_as_it_is_built() -> None:
     with socket.create_connection(("127.0.0.1", server.port)):
         pass
     server._listener.close()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_crowd_at_the_door_is_let_in_many_at_a_time(loop: Any) -> None:
+    """However long a turn of the loop takes, hundreds who come back at once must not wait for hundreds of turns."""
+    crowd = 160
+    gate, waiting, turns = OpenGate(), threading.Event(), 0
+    with running(gate, "native", loop) as server, contextlib.ExitStack() as clients:
+        inside = server.server.server_state.connections
+        done = threading.Event()
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if len(inside) < crowd:
+                asyncio.get_running_loop().call_soon(turn)
+            else:
+                done.set()
+
+        def begin() -> None:
+            assert waiting.wait(10)
+            turn()
+
+        server.server._loop.call_soon_threadsafe(begin)  # type: ignore[union-attr]
+        for _ in range(crowd):
+            clients.enter_context(RawClient(server.port)).sock.sendall(b"GET /ws")
+        waiting.set()
+        assert done.wait(10)
+    assert turns <= crowd / 8 + 5
 
 
 async def started(server: Server) -> None:
