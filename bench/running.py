@@ -9,6 +9,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
 from bench.adapters import HERE, PEERS, Peer
 from bench.phases import ALSO, PHASES
 from bench.plan import Figures, Plan
@@ -40,6 +42,11 @@ def able(name: str, phase: str) -> bool:
     return phase in PEERS[name].phases or phase in ALSO.get(name, ())
 
 
+def within(peer: Peer, plan: Plan) -> Plan:
+    """The plan, with as many watchers as a peer can have."""
+    return msgspec.structs.replace(plan, watchers=min(plan.watchers, peer.most_watchers or plan.watchers))
+
+
 async def measure(peer: Peer, phase: str, plan: Plan) -> Figures:
     """One phase against a fresh server.
 
@@ -55,7 +62,7 @@ async def measure(peer: Peer, phase: str, plan: Plan) -> Figures:
         async with asyncio.timeout(_PHASE_TIMEOUT):
             async with Stand(peer.command(port, work), peer.env, port, servers, peer.dialect) as stand:
                 os.sched_setaffinity(0, load)
-                return await PHASES[phase](stand, plan)
+                return await PHASES[phase](stand, within(peer, plan))
     except TimeoutError:
         raise Failed(f"no end after {_PHASE_TIMEOUT:g} s") from None
     except ExceptionGroup as group:
