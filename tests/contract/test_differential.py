@@ -42,6 +42,7 @@ LIMITS = Limits(
     false_offline_horizon=30.0,
     remember=60.0,
     known_users=3,
+    late_news=10.0,
     watchers_outlive=True,
     clock=ClockLimits(gap_hold=6.0, recovery_hold=20.0),
 )

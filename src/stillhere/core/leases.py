@@ -36,6 +36,9 @@ class Limits(msgspec.Struct, frozen=True):
     """Seconds for which a user who is offline is known."""
     known_users: int = 1_000_000
     """How many such users at most."""
+    late_news: float = 120.0
+    """Seconds on the store clock for which the news of an end may be late: so long a goodbye is remembered, after which
+    such an end opens no window. At least the longest window: what is told later than that has none left."""
     watchers_outlive: bool = False
     """Nodes and their watchers outlive the store's process: after a loss they may know what the store forgot."""
     clock: ClockLimits = ClockLimits()

@@ -245,7 +245,16 @@ class Ledger(Leases):
             if ending.last is not None:
                 was = self._inherit(record, before, ending.last, left)
             there = present or (forgotten and ending.window > ending.ago)
-            cause = end_connection(record, ending, was, since, self.state.clock, present=there, carried=carried)
+            cause = end_connection(
+                record,
+                ending,
+                was,
+                since,
+                self.state.clock,
+                present=there,
+                carried=carried,
+                late_news=self.limits.late_news,
+            )
             left.end(ending, was, since)
             rest = tuple(c for c in record.carried_by(incarnation) if c.id != ending.connection)
             record.shares[incarnation] = Share(told.revision, rest)

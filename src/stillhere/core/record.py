@@ -240,6 +240,8 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     ended: tuple[ConnectionId, ...] = ()
     """Connections of which the window was taken over by a later one of the tab, or ended by a goodbye: the news of
     their end may come again, with an ``ago`` that leaves out how long it was on its way."""
+    noted_at: float = 0.0
+    """When the last of these was noted, on the store clock."""
 
     @property
     def left_at(self) -> float:

@@ -71,6 +71,7 @@ def end_connection(
     *,
     present: bool,
     carried: bool,
+    late_news: float,
 ) -> Cause:
     """One connection ended: note when, and open or end windows.
 
@@ -82,6 +83,7 @@ def end_connection(
         clock: the store clock.
         carried: whether the connection was active as far as the store knew: its end is news then, whatever is pending.
         present: whether the user is shown, or will be: nobody is held who came and went before anybody was told.
+        late_news: seconds for which what an earlier end must not do again is remembered.
 
     Returns:
         The cause of the end.
@@ -93,10 +95,11 @@ def end_connection(
         return cause  # told again: what it left is a part of a later window, or ended with a goodbye
     if pending is not None and again and cause not in FINAL_CAUSES and not _news(pending, cause):
         # told again: its window was stamped when it was told first; only its rooms are as they are told
-        _hold(record, pending if was is None else msgspec.structs.replace(pending, connection=was))
+        told = pending if was is None else msgspec.structs.replace(pending, connection=was)
+        _hold(record, told, clock, late_news)
         return cause
     if cause in _DEPARTURES:
-        _depart(record, ending, since, clock)
+        _depart(record, ending, since, clock, late_news)
     if cause is not Cause.SUPERSEDED and was is not None:
         record.last_seen_at = max(record.last_seen_at or 0.0, since)
     ended = clock.value - ending.ago
@@ -105,14 +108,14 @@ def end_connection(
     if covered:
         # nobody goes while nothing expires, either: a node may not have told yet of another connection that is open
         if clock.on_hold and present and was is not None and (cause is not Cause.SUPERSEDED or pending is None):
-            _hold(record, Hold(was, cause, since, 0.0, ended))
+            _hold(record, Hold(was, cause, since, 0.0, ended), clock, late_news)
         return cause
     gone = Gone(ending.tab, ending.session, cause, since, ending.window)
     record.gone = (*[g for g in record.gone if g.tab != ending.tab][-_GONE_MAX + 1 :], gone)
     deadline = clock.value + ending.window - ending.ago
     # while nothing expires, nobody is judged by news that arrives in any order: the window is kept though it is past
     if (deadline > clock.value or clock.on_hold) and present and was is not None:
-        _hold(record, Hold(was, cause, since, ending.window, deadline))
+        _hold(record, Hold(was, cause, since, ending.window, deadline), clock, late_news)
     return cause
 
 
@@ -148,7 +151,7 @@ def _news(pending: Hold, cause: Cause) -> bool:
     return pending.lost and cause is not Cause.NODE_LOST
 
 
-def _depart(record: Record, ending: Ending, since: float, clock: StoreClock) -> None:
+def _depart(record: Record, ending: Ending, since: float, clock: StoreClock, late_news: float) -> None:
     """A departure ends the windows that its session and its tab left open; a kick or a revocation ends them all.
 
     Not those left open since: the news of a departure may come late, and more than once. While nothing expires they end
@@ -157,19 +160,20 @@ def _depart(record: Record, ending: Ending, since: float, clock: StoreClock) -> 
 
     ended = clock.value - ending.ago
     departure = Departure(ending.session, ending.tab, ending.cause is not Cause.BYE, since, ended)
-    record.departures = (*record.departures, departure)[-_DEPARTURES_MAX:]
+    recent = [d for d in record.departures if clock.value - d.clock < late_news]
+    record.departures = (*recent, departure)[-_DEPARTURES_MAX:]
     for tab, hold in list(record.holds.items()):
         if hold.ended <= ended and departure.speaks_for(hold.connection.session, tab, hold.cause):
             if clock.on_hold:
                 record.holds[tab] = Hold(hold.connection, ending.cause, hold.since, 0.0, ended)
             else:
                 del record.holds[tab]
-                _note_ended(record, hold)
+                _note_ended(record, hold, clock, late_news)
     mine = departure.speaks_for
     record.gone = tuple(g for g in record.gone if not (g.ended_at <= since and mine(g.session, g.tab, g.cause)))
 
 
-def _hold(record: Record, hold: Hold) -> None:
+def _hold(record: Record, hold: Hold, clock: StoreClock, late_news: float) -> None:
     """Of two windows of a tab the longer one stays, for the newer connection and the rooms of both.
 
     The rooms come back one message later than the connection: a page that is reloaded twice in a row ends a connection
@@ -179,7 +183,7 @@ def _hold(record: Record, hold: Hold) -> None:
     pending = record.holds.get(tab)
     if pending is not None:
         if pending.connection.id != hold.connection.id:
-            _note_ended(record, pending)
+            _note_ended(record, pending, clock, late_news)
         connection = hold.connection
         if pending.connection.rooms:
             rooms = {**pending.connection.rooms, **(connection.rooms or {})}
@@ -193,13 +197,15 @@ def _hold(record: Record, hold: Hold) -> None:
         del record.holds[min(record.holds, key=lambda t: record.holds[t].deadline)]
 
 
-def _note_ended(record: Record, hold: Hold) -> None:
+def _note_ended(record: Record, hold: Hold, clock: StoreClock, late_news: float) -> None:
     """A window that is none of its own any more: told again, its end opens no other.
 
     Unless the node was taken for lost: what it tells itself of that end, later, is news.
     """
     if not hold.lost:
-        record.ended = (*record.ended, hold.connection.id)[-_ENDED_MAX:]
+        recent = record.ended if clock.value - record.noted_at < late_news else ()
+        record.ended = (*recent, hold.connection.id)[-_ENDED_MAX:]
+        record.noted_at = clock.value
 
 
 def forget_room(record: Record, leave: Leave) -> None:

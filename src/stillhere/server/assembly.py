@@ -43,6 +43,7 @@ def make_store(settings: Settings, now: Callable[[], float] = time.time) -> Stor
         limits=Limits(
             false_offline_horizon=settings.limits.false_offline_horizon,
             remember=settings.timeline.keep,
+            late_news=max(Limits().late_news, *settings.grace.policy.windows.values()),
             watchers_outlive=shared,
             clock=cluster_clock(settings.cluster.lease, settings.cluster.beat) if shared else ClockLimits(),
         ),

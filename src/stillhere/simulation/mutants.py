@@ -170,7 +170,7 @@ def _no_revision_no_channel() -> Iterable[Change]:
 
 
 def _newest_window() -> Iterable[Change]:
-    def hold(record: Record, hold: Hold) -> None:
+    def hold(record: Record, hold: Hold, *_: Any) -> None:
         record.holds = {hold.connection.tab: hold}
 
     yield windows, "_hold", hold
@@ -219,7 +219,7 @@ def _no_kick_of_strangers() -> Iterable[Change]:
 
 
 def _ends_taken_over_forgotten() -> Iterable[Change]:
-    yield windows, "_note_ended", lambda record, hold: None
+    yield windows, "_note_ended", lambda record, *_: None
 
 
 def _no_upgrades() -> Iterable[Change]:

@@ -137,7 +137,7 @@ def a_close_counts_by_a_number(patch: Patch) -> None:
 
 
 def the_newest_window_wins(patch: Patch) -> None:
-    def hold(record: Record, new: Hold) -> None:
+    def hold(record: Record, new: Hold, *_: Any) -> None:
         record.holds[new.connection.tab] = new
 
     patch.setattr(windows, "_hold", hold)
@@ -155,15 +155,15 @@ def a_reconnect_forgets_the_windows(patch: Patch) -> None:
 
 
 def a_bye_leaves_the_windows_of_its_session(patch: Patch) -> None:
-    patch.setattr(windows, "_depart", lambda record, ending, since, clock: None)
+    patch.setattr(windows, "_depart", lambda record, *_: None)
 
 
 def a_bye_ends_the_windows_of_everybody(patch: Patch) -> None:
-    patch.setattr(windows, "_depart", lambda record, ending, since, clock: record.holds.clear())
+    patch.setattr(windows, "_depart", lambda record, *_: record.holds.clear())
 
 
 def the_window_is_not_stored(patch: Patch) -> None:
-    patch.setattr(windows, "_hold", lambda record, hold: None)
+    patch.setattr(windows, "_hold", lambda record, *_: None)
 
 
 def a_window_has_no_timer(patch: Patch) -> None:
@@ -179,13 +179,11 @@ def a_superseded_connection_leaves_a_window(patch: Patch) -> None:
         was: ConnectionSummary | None,
         since: float,
         clock: StoreClock,
-        *,
-        present: bool,
-        carried: bool,
+        **told: Any,
     ) -> Cause:
         if ending.cause is Cause.SUPERSEDED:
             ending = Ending(ending.connection, ending.session, ending.tab, Cause.ABNORMAL, 2.0, 0.0, 0, ending.last)
-        return end(record, ending, was, since, clock, present=present, carried=carried)
+        return end(record, ending, was, since, clock, **told)
 
     patch.setattr(ledger_module, "end_connection", ends)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from stillhere.core.connection import Connection
 from stillhere.core.events import Change, GraceCancelled, GraceExpired, Returned
@@ -23,6 +24,7 @@ from stillhere.core.words import (
 )
 from tests.unit.core.world import ALICE, LEASE, START, World
 
+LATE_NEWS = int(Limits().late_news)
 ONLINE, OFFLINE = Change.ONLINE, Change.OFFLINE
 
 
@@ -116,7 +118,7 @@ def _ledger(*active: ConnectionSummary) -> Ledger:
     ledger.hello(0.0, "run")
     for now in range(101):
         ledger.sweep(float(now))
-    ledger.join(100.0, Incarnation("n1#1"), 1, 1000.0, "process")
+    ledger.join(100.0, Incarnation("n1#1"), 1, 10_000.0, "process")
     _tell(ledger, 100.0, 1, active=active)
     return ledger
 
@@ -134,6 +136,25 @@ def test_6_an_end_that_is_told_again_after_a_later_one_of_its_tab_moves_no_windo
     _tell(ledger, 102.0, 3, first, _end("c2", "t1", Cause.CLIENT_CLOSE, 1.0, 0.0))
     assert ledger.records[ALICE].holds[TabId("t1")] == before
     assert before.deadline == before.ended + 8.0
+
+
+@pytest.mark.parametrize(("apart", "kept"), [(1, 8), (30, 4), (LATE_NEWS, 1)])
+def test_6_what_late_news_must_not_do_again_is_remembered_for_as_long_as_it_may_be_late(apart: int, kept: int) -> None:
+    """And no longer: whoever often says goodbye would be remembered with all of that, for as long as they are known."""
+    ledger = _ledger(_connection("c0", "t"))
+    for n in range(20):
+        now = 101.0 + n * apart
+        ends = (
+            _end(f"c{n}", "t", Cause.GOING_AWAY, 8.0, 0.0),
+            _end(f"d{n}", "t", Cause.ABNORMAL, 8.0, 0.0),  # takes the window over
+            _end(f"e{n}", "t", Cause.BYE, 0.0, 0.0),
+        )
+        _tell(ledger, now, n + 2, *ends, active=(_connection(f"c{n + 1}", "t"),))
+        for second in range(1, apart + 1):
+            ledger.sweep(now + second)
+    record = ledger.records[ALICE]
+    assert len(record.departures) == kept
+    assert len(record.ended) == (8 if apart < LATE_NEWS else 2)
 
 
 def test_6_an_end_before_a_goodbye_opens_no_window_when_it_is_told_again() -> None:
@@ -156,7 +177,7 @@ def test_6_what_a_lost_node_tells_itself_of_an_end_counts_though_a_later_end_too
     ledger.reap(100.0, Incarnation("n1#1"), 5.0)
     told = Contribution(ALICE, 1, (), (_end("c2", "t1", Cause.CLIENT_CLOSE, 1.0, 0.0),))
     assert ledger.put(101.0, other, 1, [told]) is Answer.OK
-    ledger.join(102.0, Incarnation("n1#2"), 1, 1000.0, "process")
+    ledger.join(102.0, Incarnation("n1#2"), 1, 10_000.0, "process")
     late = Contribution(ALICE, 1, (), (_end("c1", "t1", Cause.NODE_DRAIN, 30.0, 2.0),))
     assert ledger.put(102.0, Incarnation("n1#2"), 1, [late]) is Answer.OK
     hold = ledger.records[ALICE].holds[TabId("t1")]
@@ -170,7 +191,7 @@ def test_6_what_a_lost_node_tells_itself_counts_though_its_connection_took_over_
     ledger.reap(101.0, Incarnation("n1#1"), 30.0)
     hold = ledger.records[ALICE].holds[TabId("t1")]
     assert (hold.connection.id, hold.cause, hold.lost) == ("c2", Cause.NODE_DRAIN, True)
-    ledger.join(102.0, Incarnation("n1#2"), 1, 1000.0, "process")
+    ledger.join(102.0, Incarnation("n1#2"), 1, 10_000.0, "process")
     late = _end("c2", "t1", Cause.NODE_DRAIN, 45.0, 1.5)
     assert ledger.put(102.0, Incarnation("n1#2"), 1, [Contribution(ALICE, 1, (), (late,))]) is Answer.OK
     told = ledger.records[ALICE].holds[TabId("t1")]

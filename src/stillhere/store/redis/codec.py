@@ -76,7 +76,7 @@ _STATUS_OF = {letter: word for word, letter in STATUS.items()}
 _CHANGE_OF = {letter: word for word, letter in _CHANGE.items()}
 _PHASE_OF = {"F": Phase.OFFLINE, "N": Phase.ONLINE, "H": Phase.HELD}
 
-_PLAIN: tuple[Any, ...] = ((), False, (), False, False, (), 0, (), ())
+_PLAIN: tuple[Any, ...] = ((), False, (), False, False, (), 0, (), (), 0)
 """What a record has beyond its first five fields, where nothing is written."""
 
 _HOLD, _RECOVERING, _FRESH = 3, 2, 4
@@ -203,7 +203,7 @@ def member_of(member: list[Any]) -> ShownMember:
 def record_of(user: UserId, rec: list[Any]) -> Record:
     """All of a user."""
     phase, shown, shares, epoch, _, *more = rec
-    holds, grace, members, seen, hidden, gone, offline_at, departures, ended = more or _PLAIN
+    holds, grace, members, seen, hidden, gone, offline_at, departures, ended, noted_at = more or _PLAIN
     return Record(
         user,
         _PHASE_OF[phase],
@@ -219,6 +219,7 @@ def record_of(user: UserId, rec: list[Any]) -> Record:
         tuple(Departure(SessionId(s), TabId(t), all_, float(at), float(v)) for s, t, all_, at, v in departures),
         epoch,
         tuple(map(ConnectionId, ended)),
+        float(noted_at),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from importlib import resources
 
-SCHEMA = 2
+SCHEMA = 3
 """The form of keys and records. A store that was written with another one is refused."""
 
 

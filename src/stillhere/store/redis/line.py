@@ -91,6 +91,7 @@ class RedisLine:
                 limits.known_users,
                 options.timeline_entries,
                 options.log_kept,
+                limits.late_news,
             ]
         )
 

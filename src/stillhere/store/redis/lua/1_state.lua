@@ -36,7 +36,7 @@ local ID, SESSION, TAB, READY, OPENED, AVAILABILITY, META, INFO, ROOMS = 1, 2, 3
 local H_CONNECTION, H_CAUSE, H_SINCE, H_WINDOW, H_DEADLINE, H_LATEST, H_UNTOLD = 1, 2, 3, 4, 5, 6, 7
 local STATUS, VERSION, CHANGED, SEEN, S_INFO, S_META = 1, 2, 3, 4, 5, 6
 local PHASE, SHOWN_AS, SHARES, EPOCH, TOLD, HOLDS, GRACE, MEMBERS, LAST_SEEN, HIDDEN, GONE, OFFLINE_AT, DEPARTURES,
-  ENDED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+  ENDED, NOTED_AT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 
 local function max(a, b) return a < b and b or a end
 
@@ -104,7 +104,7 @@ local function begin(keys, args)
   return {
     keys = keys, request = cmsgpack.unpack(args[2]), now = now,
     gap_limit = l[2], gap_back = l[3], gap_step = l[4], gap_hold = l[5], recovery = l[6], horizon = l[7],
-    remember = l[8], known = l[9], kept = l[10], log_kept = string.format('%d', l[11]),
+    remember = l[8], known = l[9], kept = l[10], log_kept = string.format('%d', l[11]), late_news = l[12],
     epoch = tonumber(m[1] or 0), seq = tonumber(m[2] or 0), run = m[3] or '', v = tonumber(m[4] or 0),
     seen = m[5] and tonumber(m[5]) or false, h = tonumber(m[6] or 0), r = tonumber(m[7] or 0), wiped = m[8] == '1',
     strange = tonumber(m[9] or 0), departures = tonumber(m[10] or 0), born = tonumber(m[11] or 0),
@@ -152,8 +152,8 @@ local function load_record(packed)
   end
   if size == TOLD then
     rec[HOLDS], rec[GRACE], rec[MEMBERS], rec[LAST_SEEN], rec[HIDDEN] = {}, false, {}, false, false
-    rec[GONE], rec[OFFLINE_AT], rec[DEPARTURES], rec[ENDED] = {}, 0, {}, {}
-  elseif size ~= ENDED or type(rec[HOLDS]) ~= 'table' or type(rec[MEMBERS]) ~= 'table' or type(rec[GONE]) ~= 'table'
+    rec[GONE], rec[OFFLINE_AT], rec[DEPARTURES], rec[ENDED], rec[NOTED_AT] = {}, 0, {}, {}, 0
+  elseif size ~= NOTED_AT or type(rec[HOLDS]) ~= 'table' or type(rec[MEMBERS]) ~= 'table' or type(rec[GONE]) ~= 'table'
     or type(rec[DEPARTURES]) ~= 'table' or type(rec[ENDED]) ~= 'table' then
     return nil
   end
@@ -169,7 +169,7 @@ local function pack_record(rec)
 end
 
 local function new_record()
-  return { OFF, { 'f', 0, 0, false, false, false }, {}, 0, false, {}, false, {}, false, false, {}, 0, {}, {} }
+  return { OFF, { 'f', 0, 0, false, false, false }, {}, 0, false, {}, false, {}, false, false, {}, 0, {}, {}, 0 }
 end
 
 local function deadline_of(rec)

@@ -41,19 +41,21 @@ local function ended_of(hold) return max(hold[H_LATEST], hold[H_DEADLINE] - hold
 local function lost(hold) return hold[H_UNTOLD] or hold[H_CAUSE] == 'node_lost' end
 
 -- A window that is none of its own any more: told again, its end opens no other. What a lost node tells later is news.
-local function note_ended(rec, hold)
+local function note_ended(S, rec, hold)
   if lost(hold) then return end
+  if S.v - rec[NOTED_AT] >= S.late_news then rec[ENDED] = {} end
   local list = rec[ENDED]
+  rec[NOTED_AT] = S.v
   list[#list + 1] = hold[H_CONNECTION][ID]
   if #list > ENDED_MAX then table.remove(list, 1) end
 end
 
-local function put_hold(rec, hold)
+local function put_hold(S, rec, hold)
   local tab = hold[H_CONNECTION][TAB]
   local pending, at = hold_of(rec, tab)
   if pending then
     local c = hold[H_CONNECTION]
-    if pending[H_CONNECTION][ID] ~= c[ID] then note_ended(rec, pending) end
+    if pending[H_CONNECTION][ID] ~= c[ID] then note_ended(S, rec, pending) end
     local old = pending[H_CONNECTION][ROOMS]
     if old and #old > 0 then
       local rooms, new = copy(old), c[ROOMS] or {}
@@ -86,7 +88,11 @@ end
 -- ending: {connection, session, tab, cause, window, ago, code, last}
 local function depart(S, rec, e, since)
   local ended, everything = S.v - e[6], e[4] ~= 'bye'
-  local list = rec[DEPARTURES]
+  local list = {}
+  for _, d in ipairs(rec[DEPARTURES]) do
+    if S.v - d[5] < S.late_news then list[#list + 1] = d end
+  end
+  rec[DEPARTURES] = list
   list[#list + 1] = { e[2], e[3], everything, since, ended }
   if #list > DEPARTURES_MAX then table.remove(list, 1) end
   if #rec[HOLDS] == 0 and #rec[GONE] == 0 then return end
@@ -98,7 +104,7 @@ local function depart(S, rec, e, since)
     elseif on_hold(S) then
       holds[#holds + 1] = { c, e[4], h[H_SINCE], 0, ended, 0 }
     else
-      note_ended(rec, h)
+      note_ended(S, rec, h)
     end
   end
   for _, g in ipairs(rec[GONE]) do
@@ -118,7 +124,7 @@ local function end_connection(S, rec, e, was, since, present, carried)
   end
   local news = pending and lost(pending) and cause ~= 'node_lost'
   if pending and pending[H_CONNECTION][ID] == e[1] and not (carried or FINAL[cause] or news) then
-    put_hold(rec, was and with(pending, H_CONNECTION, was) or pending) -- told again: stamped when it was told first
+    put_hold(S, rec, was and with(pending, H_CONNECTION, was) or pending) -- told again: stamped when it was told first
     return cause
   end
   if LEAVES[cause] then depart(S, rec, e, since) end
@@ -132,7 +138,7 @@ local function end_connection(S, rec, e, was, since, present, carried)
   if covered then
     -- nobody goes while nothing expires, either: a node may not have told yet of another connection that is open
     if on_hold(S) and present and was and (cause ~= 'superseded' or not pending) then
-      put_hold(rec, { was, cause, since, 0, ended, 0 })
+      put_hold(S, rec, { was, cause, since, 0, ended, 0 })
     end
     return cause
   end
@@ -144,7 +150,7 @@ local function end_connection(S, rec, e, was, since, present, carried)
   local deadline = S.v + e[5] - e[6]
   -- while nothing expires, nobody is judged by news that arrives in any order
   local open = deadline > S.v or on_hold(S)
-  if open and present and was then put_hold(rec, { was, cause, since, e[5], deadline, 0 }) end
+  if open and present and was then put_hold(S, rec, { was, cause, since, e[5], deadline, 0 }) end
   return cause
 end
 
