@@ -69,7 +69,7 @@ class _Broadcast:
     __slots__ = ("frame", "message")
 
     def __init__(self) -> None:
-        self.message = self.frame = b""
+        self.message, self.frame = b"", framed(TEXT, b"")
 
     def of(self, message: bytes) -> bytes:
         self.message, self.frame = message, framed(TEXT, message)

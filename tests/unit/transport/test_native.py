@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from stillhere.transport import native as native_transport
 from stillhere.transport.message_layer import TEXT
 from stillhere.transport.native import descriptor, switching
 from tests.unit.transport.peers import OpenGate, Party, RawClient, frame, running
@@ -44,6 +45,14 @@ def test_a_message_that_was_sent_is_framed_once_for_all_who_get_it(native: Party
         native.tell(endpoint, "send", b"y" * 200)
         assert [client.receive()[1][:1] for _ in range(3)] == [b"x", b"x", b"y"]
         assert other.receive() == (TEXT, message)
+
+
+def test_the_first_message_of_a_process_may_be_empty(native: Party, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_transport, "_last", native_transport._Broadcast())
+    client, endpoint = native.connect()
+    with client:
+        native.tell(endpoint, "send", b"")
+        assert client.receive() == (TEXT, b"")
 
 
 def test_only_the_beginning_of_a_frame_is_kept(native: Party) -> None:
