@@ -94,6 +94,8 @@ def run(
                 # Forced, uvicorn leaves its lifespan task to be cancelled, and that writes a traceback.
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
                 raise SystemExit(INTERRUPTED) from None
+        if server.interrupted:  # whatever was awaited at that moment has taken the interrupt for its own
+            raise SystemExit(INTERRUPTED)
 
 
 def take_port(settings: Settings, hint: str = "") -> socket.socket:

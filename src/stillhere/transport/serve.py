@@ -129,6 +129,11 @@ class Server(uvicorn.Server):
         if self._drain is not None and self._drain.done() and not self._drain.cancelled():
             self._drain.result()  # a drain that failed is an error of the process
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a second SIGINT has forced the end."""
+        return signal.SIGINT in self._captured_signals
+
     def stop(self) -> None:
         """Begin the stop, as the first signal does. May be called from any thread, and more than once."""
         if self._loop is None:
