@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.figures import COLUMNS, GROUPS, cell, number, table
+from bench.soak import LEAST, STRETCHES, Sample, growth, judge, rise
 from bench.svg import bars, lines
 
 ROOT = Path(__file__).parents[1]
@@ -214,7 +217,15 @@ def soak_part(document: dict[str, Any], pictures: dict[str, str]) -> list[str]:
         logarithmic=False,
     )
     left = {name: count for name, count in document["tables_after"].items() if count}
-    faults = "\n".join(f"- {fault}" for fault in document["faults"]) or "Nothing was left, and nothing failed."
+    taken = msgspec.convert(samples, list[Sample])
+    found = [*document["faults"], *judge(taken)]
+    faults = "\n".join(f"- {fault}" for fault in found) or "Nothing was left, and nothing failed."
+    memory = ""
+    if len(taken) >= LEAST:
+        memory = (
+            f" Memory in the second half: {growth(taken):+.1%} an hour in the median of {STRETCHES} stretches, "
+            f"{rise(taken):+.1%} from the first of them to the last."
+        )
     return [
         "## Soak",
         (
@@ -223,7 +234,7 @@ def soak_part(document: dict[str, Any], pictures: dict[str, str]) -> list[str]:
         ),
         (
             f"File descriptors: {document['files_before']} before, {document['files_after']} after. Left in tables: "
-            f"{left or 'nothing'}. Shown offline for nothing: {samples[-1]['false_offlines']}."
+            f"{left or 'nothing'}. Shown offline for nothing: {samples[-1]['false_offlines']}.{memory}"
         ),
         faults,
         "![Memory over time](images/bench-soak.svg)",

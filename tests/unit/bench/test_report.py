@@ -12,7 +12,7 @@ import pytest
 
 from bench.growth import exponent, middle, sentence
 from bench.report import AIMS, Refused, by_ws, main_table, render, write_report
-from bench.soak import Sample, growth, judge, slope
+from bench.soak import Sample, growth, judge, rise, slope
 from bench.watching import Departures, arrivals, percentile
 
 FIXTURE = Path(__file__).parent / "results.json"
@@ -114,8 +114,23 @@ def test_memory_that_grows_without_end_is_a_fault_and_a_single_odd_sample_is_non
     assert growth(steady) == 0
     assert judge(steady) == []
     assert "memory grew" in judge([sample(at * 10.0, 100_000 + at * 200) for at in range(100)])[0]
+    slowly = [sample(at * 10.0, 100_000 + at * 20) for at in range(100)]
+    assert ["grew by" in text for text in judge(slowly)] == [True], "7 % an hour, and 0.8 % in this time"
     assert "1 users" in judge([sample(0.0, 1, false=1)])[0]
     assert slope([(0, 0), (1, 2), (2, 4)]) == 2
+
+
+@pytest.mark.parametrize(("step", "told"), [(4_000, False), (8_000, True)])
+def test_one_step_is_no_growth_for_ever_and_yet_has_a_bound(step: int, told: bool) -> None:
+    stepped = [sample(at * 10.0, 100_000 + step * (at > 70)) for at in range(100)]
+    assert growth(stepped) == 0
+    assert rise(stepped) == pytest.approx(step / 100_000)
+    assert ["rose by" in text for text in judge(stepped)] == [True] * told
+
+
+def test_steps_that_come_again_and_again_are_found_though_most_stretches_are_flat() -> None:
+    stepped = [sample(at * 10.0, 100_000 + 4_000 * (at // 20)) for at in range(100)]
+    assert any("rose by" in text for text in judge(stepped))
 
 
 def test_arrivals_are_fixed_beforehand_and_percentiles_are_values_that_occurred() -> None:
