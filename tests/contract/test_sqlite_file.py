@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -56,12 +60,30 @@ async def test_a_path_that_cannot_be_written_is_refused() -> None:
     assert "let the user of this process write the folder /proc" in said
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everything")
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Root may write everything: be somebody else meanwhile."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a file's mode says who may write it")
 async def test_a_file_that_cannot_be_written_is_refused(file: Stand) -> None:
     await file.store.stop()
-    path = file.folder / "stillhere.db"
-    path.chmod(0o444)
-    assert "cannot be written" in await refusal(path)
+    with tempfile.TemporaryDirectory() as folder:  # not below pytest's own, which nobody else may enter
+        path = Path(shutil.copy(file.folder / "stillhere.db", folder))
+        path.chmod(0o444)
+        path.parent.chmod(0o777)
+        with nobody():
+            said = await refusal(path)
+        assert said.startswith(f"{path} cannot be written (")
+        assert "let the user of this process write the file and its folder" in said
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
